@@ -1,0 +1,11 @@
+"""The nodes, one file each; `glue` is where they meet ComfyUI."""
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from . import vsf_guidance, vsf_text_encode
+
+
+class VSFExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [*vsf_guidance.NODES, *vsf_text_encode.NODES]

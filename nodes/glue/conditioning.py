@@ -1,0 +1,69 @@
+"""A CONDITIONING input, made into negative prompts."""
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger("vsf")
+
+WORDS = "vsf_words"
+"""Key that VSFTextEncode leaves in its conditioning: how many words' tokens it holds; 0 says that the text was empty."""
+
+
+@dataclass(frozen=True)
+class NegativePrompt:
+    """One negative and its settings. tokens: (1 or B, LN, C) text encoder output without padding."""
+    tokens: Tensor
+    scale: float
+    bias: float
+    start_percent: float
+    end_percent: float
+
+
+def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
+                     end_percent: float) -> list[NegativePrompt]:
+    """One negative for each entry of a CONDITIONING; entries without words are left out.
+
+    An entry's own time range (ConditioningSetTimestepRange) narrows start_percent..end_percent. Raises ValueError, for the
+    user to read, for conditioning that cannot be used.
+    """
+    if not isinstance(conditioning, list) or not conditioning:
+        raise ValueError("VSF: expected a CONDITIONING with at least one prompt in `negative`, found an empty one. "
+                         "Connect VSF Text Encode.")
+    prompts = []
+    for tokens, options in conditioning:
+        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
+            found = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise ValueError(f"VSF: expected text tokens (batch, tokens, width) in `negative`, found {found}. "
+                             "Connect VSF Text Encode.")
+        if not torch.isfinite(tokens).all():
+            raise ValueError("VSF: `negative` has values that are not finite (NaN or infinity); the text encoder that made "
+                             "it failed. Try it in another precision.")
+        if used := {"area", "mask"} & options.keys():
+            raise ValueError(f"VSF: `negative` is limited to a region ({', '.join(sorted(used))}), which is not supported "
+                             "yet. Connect the prompt without it.")
+        start = max(start_percent, options.get("start_percent", 0.0))
+        end = min(end_percent, options.get("end_percent", 1.0))
+        words = without_padding(tokens, options)
+        if words.shape[1] > 0 and start < end:
+            prompts.append(NegativePrompt(words, scale, bias, start, end))
+    return prompts
+
+
+def without_padding(tokens: Tensor, options: dict[str, Any]) -> Tensor:
+    """The rows of (B, L, C) that are words, as far as the conditioning tells: (B, LN, C), LN = 0 for an empty prompt."""
+    if WORDS in options:
+        return tokens if options[WORDS] else tokens[:, :0]
+    keep = tokens.ne(0).any(dim=-1).any(dim=0)
+    attention_mask = options.get("attention_mask")
+    masked = isinstance(attention_mask, Tensor) and attention_mask.shape[-1] == tokens.shape[1]
+    if masked:
+        keep &= attention_mask.reshape(-1, tokens.shape[1]).ne(0).any(dim=0).to(keep.device)
+    if not masked and keep.all():
+        log.warning("VSF: the negative comes from a text encoder node that keeps its padding (%d tokens), which weakens it. "
+                    "Use VSF Text Encode for the negative.", tokens.shape[1])
+    return tokens[:, keep]

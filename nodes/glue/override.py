@@ -1,0 +1,82 @@
+"""The attention override of one call of the model."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ldm.modules.attention as comfy_attention
+from torch import Tensor
+
+from ...vsf_core.attention import LSEAttention, find_lse_kernel, math_attention
+from ...vsf_core.joint import joint_attention_concatenated, joint_attention_merged
+from ...vsf_core.layout import JointLayout
+
+log = logging.getLogger("vsf")
+
+OVERRIDE = "optimized_attention_override"
+
+
+class VSFAttention:
+    """`transformer_options["optimized_attention_override"]` for one call of a model with negatives in its text.
+
+    Called by ComfyUI as override(func, q, k, v, heads, mask=None, ..., **kwargs) (comfy/ldm/modules/attention.py,
+    wrap_attn). An override that was there before stays the base of every call made here, so that the order of the nodes
+    does not matter.
+    """
+
+    def __init__(self, layout: JointLayout, previous: Callable[..., Tensor] | None) -> None:
+        # Settings live in attributes of this object, never in transformer_options: TorchCompileModel drops the guards of
+        # everything kept there, and a changed scale would not be seen.
+        self.layout = layout
+        self.previous = previous
+        self.calls = 0
+
+    def __call__(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int,
+                 mask: Tensor | None = None, attn_precision: Any = None, skip_reshape: bool = False,
+                 skip_output_reshape: bool = False, **kwargs: Any) -> Tensor:
+        if not self.layout.fits(q.shape[2] if skip_reshape else q.shape[1]):
+            # attention that the text takes no part in, such as SD3.5 Medium's second one
+            return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
+                              skip_output_reshape=skip_output_reshape, **kwargs)
+        self.calls += 1
+        if not skip_reshape:
+            q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+            k, v = (_split_heads(t, q.shape[-1]) for t in (k, v))
+
+        kernel = self._lse_kernel(func, q, k, v, mask, attn_precision)
+        if kernel is not None:
+            scale = kwargs.get("scale")
+            out = joint_attention_merged(q, k, v, self.layout, lambda q, k, v: kernel(q, k, v, scale))
+        else:
+            def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+                return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
+                                  skip_output_reshape=True, **kwargs)
+            out = joint_attention_concatenated(q, k, v, self.layout, attend, mask)
+        return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
+
+    def _base(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
+
+    def _lse_kernel(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                    attn_precision: Any) -> LSEAttention | None:
+        """The kernel of the merged form, or None for the concatenated one.
+
+        Only where ComfyUI itself would call PyTorch's SDPA: a backend or an override that the user chose (sage, xformers,
+        sub-quadratic, ...) is kept, and gives no log-sum-exp through ComfyUI. A region decides for the merged form,
+        because without it each query would need a mask row of its own.
+        """
+        pytorch = func is comfy_attention.attention_pytorch.__wrapped__ and self.previous is None
+        kernel = find_lse_kernel(q, k, v) if pytorch and mask is None else None
+        if kernel is None and any(n.region is not None for n in self.layout.negatives):
+            kernel = find_lse_kernel(q, k, v) or math_attention
+        if self.calls == 1:
+            log.debug("VSF: attention of %s by %s", tuple(q.shape),
+                      f"log-sum-exp merge ({kernel.__name__})" if kernel is not None
+                      else f"concatenated keys ({getattr(self.previous or func, '__name__', 'override')})")
+        return kernel
+
+
+def _split_heads(t: Tensor, head_dim: int) -> Tensor:
+    """(B, L, H*D), or SD3's values (B, L, H, D), to (B, H, L, D)."""
+    return (t if t.ndim == 4 else t.unflatten(-1, (-1, head_dim))).transpose(1, 2)

@@ -1,0 +1,221 @@
+"""Attach negatives to a ModelPatcher.
+
+One wrapper stands at each level of a sampling run (comfy/patcher_extension.py), and each hands down what the next needs:
+
+    SAMPLER_SAMPLE   which conditionings are the positive ones, and the noise levels of each negative's window
+    CALC_COND_BATCH  tags the positive conditionings with the negatives that act at this step; nothing else is changed,
+                     so that off is bit for bit the model without us, in its own batches
+    APPLY_MODEL      lengthens the text of a tagged call and installs the attention override for it
+
+Nothing is written on the model or on anything else that outlives the call.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.conds
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...vsf_core.layout import Negative
+from ...vsf_core.schedule import SigmaWindow
+from .conditioning import NegativePrompt
+from .families import Family, ModelCall, find_family
+from .override import OVERRIDE, VSFAttention
+
+log = logging.getLogger("vsf")
+
+KEY = "vsf"
+
+
+@dataclass
+class Run:
+    """State of one sampling run. windows: of each negative; positive: uuids of the positive conditionings."""
+    windows: list[SigmaWindow]
+    positive: frozenset[Any]
+    calls_seen: int = 0  # forwards in which our override was called
+    steps_seen: int = 0
+    steps_in_window: int = 0
+    tagged: int = 0
+    tags: dict[tuple[int, ...], NegativesCond] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ActiveNegatives:
+    """The negatives that act in one call of the model, for every row of its batch. tokens: (B, LN, C) of each."""
+    run: Run
+    settings: tuple[Negative, ...]
+    tokens: list[Tensor]
+
+
+class NegativesCond(comfy.conds.CONDRegular):
+    """Carries ActiveNegatives in a conditioning's model_conds, as ComfyUI carries its own inputs.
+
+    Its key is on positive conditionings only, so ComfyUI never puts them into one batch with others.
+    """
+    cond: ActiveNegatives
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> NegativesCond:
+        tokens = [comfy.utils.repeat_to_batch_size(t, batch_size) for t in self.cond.tokens]
+        return self._copy_with(ActiveNegatives(self.cond.run, self.cond.settings, tokens))
+
+    def can_concat(self, other: NegativesCond) -> bool:
+        return self.cond.settings is other.cond.settings
+
+    def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
+        all_tokens = zip(self.cond.tokens, *(o.cond.tokens for o in others), strict=True)
+        return ActiveNegatives(self.cond.run, self.cond.settings, [torch.cat(t) for t in all_tokens])
+
+    def size(self) -> list[int]:
+        batch, _, width = self.cond.tokens[0].shape
+        return [batch, sum(t.shape[1] for t in self.cond.tokens), width]
+
+
+def attach(model: ModelPatcher, negatives: list[NegativePrompt]) -> ModelPatcher:
+    """A clone of the model with these negatives beside those it already has. Raises ValueError if VSF cannot do it."""
+    patched = model.clone()
+    earlier: VSFPatch | None = patched.get_attachment(KEY)
+    family = find_family(patched.model)
+    patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives))
+    patched.set_attachments(KEY, patch)
+    for level, wrapper in ((WrappersMP.SAMPLER_SAMPLE, patch.sampler_sample),
+                           (WrappersMP.CALC_COND_BATCH, patch.calc_cond_batch),
+                           (WrappersMP.APPLY_MODEL, patch.apply_model)):
+        patched.remove_wrappers_with_key(level, KEY)
+        patched.add_wrapper_with_key(level, KEY, wrapper)
+    return patched
+
+
+@dataclass(frozen=True)
+class VSFPatch:
+    """What is attached to a model: its family's adapter and all its negatives. Immutable, shared between clones."""
+    family: Family
+    negatives: tuple[NegativePrompt, ...]
+
+    def sampler_sample(self, executor: Callable[..., Any], guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
+                       *args: Any, **kwargs: Any) -> Any:
+        """Begin a run: find the positive conditionings and turn percents into noise levels."""
+        if "positive" not in guider.conds:
+            raise ValueError(f"VSF: expected a guider with a positive conditioning, found {type(guider).__name__} with "
+                             f"{sorted(guider.conds)}. Use a guider with a positive input.")
+        sampling = guider.inner_model.model_sampling
+        windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
+                   for n in self.negatives]
+        run = Run(windows, frozenset(entry["uuid"] for entry in guider.conds["positive"]))
+        extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
+        log.info("VSF: %s", "; ".join(f"negative of {n.tokens.shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
+                                      for n in self.negatives))
+        samples = executor(guider, sigmas, extra_args, *args, **kwargs)
+        _check_run(run, guider)
+        return samples
+
+    def calc_cond_batch(self, executor: Callable[..., Any], model: Any, conds: list[list[dict[str, Any]] | None],
+                        x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> Any:
+        """Tag the positive conditionings with the negatives whose window this step is in."""
+        run: Run | None = model_options.get(KEY)
+        if run is None:
+            raise ValueError("VSF: the model was called outside a sampling run that VSF could see (no SAMPLER_SAMPLE). "
+                             "Use a sampler built on ComfyUI's guiders, or bypass the VSF Guidance node.")
+        run.steps_seen += 1
+        active = self._active(run, timestep)
+        if not active:
+            return executor(model, conds, x_in, timestep, model_options)
+        run.steps_in_window += 1
+        tag = self._tag(run, active)
+        tagged = [entries and [self._tagged(run, entry, tag) for entry in entries] for entries in conds]
+        return executor(model, tagged, x_in, timestep, model_options)
+
+    def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
+        always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 for n in self.negatives]
+        if all(always):
+            return tuple(range(len(always)))  # without reading sigma, which would wait for the device
+        sigma = float(timestep[0])
+        return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
+
+    def _tag(self, run: Run, active: tuple[int, ...]) -> NegativesCond:
+        if active not in run.tags:
+            chosen = [self.negatives[c] for c in active]
+            settings = tuple(Negative(n.scale, n.bias) for n in chosen)
+            run.tags[active] = NegativesCond(ActiveNegatives(run, settings, [n.tokens for n in chosen]))
+        return run.tags[active]
+
+    @staticmethod
+    def _tagged(run: Run, entry: dict[str, Any], tag: NegativesCond) -> dict[str, Any]:
+        if entry.get("uuid") not in run.positive:
+            return entry
+        run.tagged += 1
+        return {**entry, "model_conds": {**entry["model_conds"], KEY: tag}}
+
+    def apply_model(self, executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
+                    control: Any, transformer_options: dict[str, Any], **conds: Any) -> Tensor:
+        """One call of the model: with negatives if it is tagged, else as if we were not here."""
+        active: ActiveNegatives | None = conds.pop(KEY, None)
+        if active is None:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        if c_crossattn is None:
+            raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
+                             "node, or connect a positive prompt.")
+        tokens = []
+        for n in active.tokens:
+            if n.shape[-1] != c_crossattn.shape[-1]:
+                raise ValueError(f"VSF: expected a negative of width {c_crossattn.shape[-1]}, as the positive prompt has, "
+                                 f"found {n.shape[-1]}. Encode the negative with the text encoder (CLIP) of this model.")
+            tokens.append(n.to(c_crossattn))
+        call = ModelCall(executor.class_obj, x, c_crossattn, conds)
+        layout = self.family.lengthen(call, tokens, active.settings)
+        attention = VSFAttention(layout, transformer_options.get(OVERRIDE))
+        forward = ForwardSeen()
+        options = _with_innermost_wrapper(transformer_options, forward)
+        options[OVERRIDE] = attention
+        out = executor(x, t, c_concat, call.context, control, options, **call.conds)
+        _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
+        return out
+
+
+class ForwardSeen:
+    """Innermost DIFFUSION_MODEL wrapper: tells a forward that ran from one that a cache (EasyCache) answered."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.seen = True
+        return executor(*args, **kwargs)
+
+
+def _with_innermost_wrapper(transformer_options: dict[str, Any], wrapper: Callable[..., Any]) -> dict[str, Any]:
+    """A copy of transformer_options with one more wrapper around the diffusion model, inside all others."""
+    wrappers = transformer_options.get("wrappers", {})
+    level = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), KEY: [wrapper]}
+    return {**transformer_options, "wrappers": {**wrappers, WrappersMP.DIFFUSION_MODEL: level}}
+
+
+def _check_call(run: Run, calls: int, forward_seen: bool, base_model: Any) -> None:
+    """Raise if a forward ran in which attention never came to us: N0 would have acted as a positive prompt.
+
+    Some models have no DIFFUSION_MODEL wrapper (SD3); for them a call without attention is believed to be a cache's only
+    after one with attention.
+    """
+    if calls:
+        run.calls_seen += 1
+    elif forward_seen or not run.calls_seen:
+        raise RuntimeError(f"VSF: expected the attention of {type(base_model).__name__} to pass through ComfyUI's attention "
+                           "override, found not one call in this step: another node replaces the model's forward (TeaCache "
+                           "and similar packs do). Remove that node, or bypass VSF Guidance.")
+
+
+def _check_run(run: Run, guider: Any) -> None:
+    """After a run: say so if nothing happened in it."""
+    if run.tagged or not run.steps_seen:
+        return
+    if run.steps_in_window:
+        raise RuntimeError(f"VSF: expected {type(guider).__name__} to use its positive conditioning, but no step did. "
+                           "Use another guider, or bypass VSF Guidance.")
+    log.warning("VSF: had no effect: none of the sampler's %d steps lies between start_percent and end_percent.",
+                run.steps_seen)

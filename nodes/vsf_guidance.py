@@ -1,0 +1,68 @@
+"""VSF Guidance: a negative prompt inside attention (Value Sign Flip, arXiv 2508.10931)."""
+from __future__ import annotations
+
+import math
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from .glue.conditioning import negative_prompts
+from .glue.families import find_family
+from .glue.patch import attach
+
+
+class VSFGuidance(io.ComfyNode):
+    @override
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VSFGuidance",
+            display_name="VSF Guidance",
+            category="advanced/guidance",
+            description="Gives models that run at CFG 1 (turbo, schnell, lightning, distilled) a working negative prompt, in "
+                        "one pass, at almost no cost. Put it between the model and the sampler, and connect VSF Text Encode "
+                        "to `negative`. Chain two for two negatives.",
+            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to give a negative prompt to."),
+                io.Conditioning.Input("negative", tooltip="What must not be in the picture, best from VSF Text Encode: a "
+                                                          "thing in two to four words, such as `car wheels`."),
+                io.Float.Input("scale", default=DEFAULT_SCALE, min=0.0, max=MAX_SCALE, step=0.05, round=0.001,
+                               tooltip="How hard to push away (the paper's alpha). 0 is off, exactly. Raise it until the "
+                                       "thing goes; too high breaks the picture. The paper's own figures (3.3, 3.8) carry "
+                                       "one more copy of the negative, worth -1: they are 2.0 to 2.3 here."),
+                io.Float.Input("bias", default=DEFAULT_BIAS, min=0.0, max=MAX_BIAS, step=0.05, round=0.001,
+                               tooltip="Narrows the push to where the model attends to the negative most (the paper's "
+                                       "beta, subtracted from the negative's attention logits). Higher is gentler."),
+                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Where in the sampling to begin. 0 is the first step."),
+                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Where in the sampling to stop. 1 is after the last step."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
+        )
+
+    @classmethod
+    def execute(cls, model, negative, scale: float, bias: float, start_percent: float,
+                end_percent: float) -> io.NodeOutput:
+        for name, value, most in (("scale", scale, MAX_SCALE), ("bias", bias, MAX_BIAS),
+                                  ("start_percent", start_percent, 1.0), ("end_percent", end_percent, 1.0)):
+            if not math.isfinite(value) or not 0.0 <= value <= most:
+                raise ValueError(f"VSF: expected `{name}` between 0 and {most:g}, found {value}.")
+        if start_percent > end_percent:
+            raise ValueError(f"VSF: expected start_percent below end_percent, found {start_percent:g} and {end_percent:g}.")
+        if scale == 0.0:
+            return io.NodeOutput(model)
+        find_family(model.model)  # say that a model cannot do it even when the negative is empty
+        prompts = negative_prompts(negative, scale, bias, start_percent, end_percent)
+        return io.NodeOutput(attach(model, prompts) if prompts else model)
+
+
+MAX_SCALE = 10.0
+MAX_BIAS = 5.0
+# SD3.5 Large Turbo in the paper's form: its setting "Quality" (3.3, 0.2), less the second, unflipped copy of the negative
+# that the authors' code shows to the image: effective alpha = 3.3 - e^0.2 = 2.1
+DEFAULT_SCALE = 2.0
+DEFAULT_BIAS = 0.2
+
+NODES: list[type[io.ComfyNode]] = [VSFGuidance]

@@ -1,0 +1,42 @@
+"""Loads the real ComfyUI and the pack, as ComfyUI itself loads it.
+
+pytest runs with --import-mode=importlib and there is no tests/__init__.py: with any other import mode the pack's folder
+`nodes` would shadow ComfyUI's nodes.py.
+"""
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _load_comfyui() -> None:
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        raise pytest.UsageError("COMFYUI_PATH is not set: run the tests with `python dev.py test`")
+    sys.path.insert(0, path)
+    argv, sys.argv = sys.argv, ["comfyui", "--cpu"]
+    try:
+        import comfy.options
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401  parses --cpu
+    finally:
+        sys.argv = argv
+
+
+def _load_pack() -> None:
+    spec = importlib.util.spec_from_file_location("vsf_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["vsf_pack"] = module
+    spec.loader.exec_module(module)
+
+
+def pytest_configure() -> None:
+    _load_comfyui()
+    _load_pack()
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))

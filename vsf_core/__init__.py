@@ -1,0 +1,13 @@
+"""Value Sign Flip (VSF, arXiv 2508.10931) in pure torch; imports nothing of ComfyUI.
+
+Symbols, as in the paper: P positive text tokens, I image tokens, N0 the tokens of a negative prompt, N1 their flipped
+copy (N0's keys, N0's values times -alpha); alpha the scale, beta the bias, Z the attention output, W the share of the
+softmax that stays with the positive keys.
+
+    merge      Z = W Z+ - alpha (1-W) Z-, from two attentions and their log-sum-exp
+    attention  attention calls that return their log-sum-exp
+    layout     where P, I and the negatives stand in a sequence
+    joint      VSF attention over such a layout: the merged form and the concatenated form
+    dense      the paper's mask, written out: the readable reference
+    schedule   when a negative acts
+"""
