@@ -36,7 +36,7 @@ def _load_pack() -> None:
     spec.loader.exec_module(module)
 
 
-def pytest_configure() -> None:
-    _load_comfyui()
-    _load_pack()
-    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+# at import, because the conftest files of the folders below already need ComfyUI
+_load_comfyui()
+_load_pack()
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))

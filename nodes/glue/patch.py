@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,9 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ...vsf_core.layout import Negative
 from ...vsf_core.schedule import SigmaWindow
@@ -173,9 +176,27 @@ class VSFPatch:
         forward = ForwardSeen()
         options = _with_innermost_wrapper(transformer_options, forward)
         options[OVERRIDE] = attention
-        out = executor(x, t, c_concat, call.context, control, options, **call.conds)
+        with _own_compilation(transformer_options):
+            out = executor(x, t, c_concat, call.context, control, options, **call.conds)
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
         return out
+
+
+class CompiledApart(TorchFunctionMode):
+    """Does nothing, but that code compiled while it is on is not used while it is off, and the other way round.
+
+    TorchCompileModel drops every guard on transformer_options, so code traced with our override in it would also be run
+    without (and fail), and code traced without it would never call it.
+    """
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def _own_compilation(transformer_options: dict[str, Any]) -> AbstractContextManager[Any]:
+    """CompiledApart where ComfyUI compiles the model (comfy_api/torch_helpers/torch_compile.py), else nothing at all."""
+    is_compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
+    return CompiledApart() if is_compiled else nullcontext()
 
 
 class ForwardSeen:

@@ -5,6 +5,7 @@ It shares no code with the pack. It patches a model of its own in float64 and kn
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import comfy.ldm.flux.math
@@ -31,6 +32,7 @@ class RefNegative:
     tokens: torch.Tensor  # (1, LN, C)
     alpha: float
     beta: float = 0.0
+    active: Callable[[float], bool] = lambda sigma: True
 
 
 def visible(query: str, key: str) -> bool:
@@ -89,13 +91,14 @@ def vectorised_attention(q, k, v, kinds, negatives, is_positive) -> torch.Tensor
     return torch.softmax(logits, -1) @ torch.cat(values, 2)
 
 
-def patch(model, negatives: list[RefNegative], active=lambda sigma: True):
-    """A clone of a float64 ModelPatcher with the reference in it. active: sigma -> whether the negatives act."""
+def patch(model, *all_negatives: RefNegative, positive_index: int = 0):
+    """A clone of a float64 ModelPatcher with the reference in it. positive_index: the positive's in cond_or_uncond."""
     patched = model.clone()
 
     def apply_model(executor, x, t, c_concat, context, control, options, **conds):
         chunks = options["cond_or_uncond"]
-        is_positive = [index == 0 and active(float(t[0])) for index in chunks for _ in range(len(x) // len(chunks))]
+        is_positive = [index == positive_index for index in chunks for _ in range(len(x) // len(chunks))]
+        negatives = [n for n in all_negatives if n.active(float(t[0]))]
         lp = context.shape[1]
         extra = [n.tokens.to(context).expand(len(x), -1, -1) for n in negatives]
         kinds = ["P"] * lp + [str(c) for c, n in enumerate(negatives) for _ in range(n.tokens.shape[1])]

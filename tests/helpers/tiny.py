@@ -1,6 +1,7 @@
 """Real ComfyUI models at toy size with random weights, loaded by ComfyUI's own loader."""
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 
@@ -60,6 +61,9 @@ def load(family: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     return patcher
 
 
+cached = functools.cache(load)
+
+
 def tokens(length: int, seed: int, batch: int = 1, width: int = CONTEXT_WIDTH) -> torch.Tensor:
     return torch.randn(batch, length, width, generator=torch.Generator().manual_seed(seed))
 
@@ -71,9 +75,10 @@ def conditioning(length: int, seed: int, **options) -> list:
 
 
 def sample(model, positive: list, negative: list | None = None, *, cfg: float = 1.0, batch: int = 1, steps: int = 2,
-           size: tuple[int, int] = (8, 6), seed: int = 0, sampler: str = "euler", **kwargs) -> torch.Tensor:
-    """ComfyUI's own sampler on a (batch, 16, *size) latent."""
+           size: tuple[int, int] = (8, 6), seed: int = 0, sampler: str = "euler", latent: torch.Tensor | None = None,
+           **kwargs) -> torch.Tensor:
+    """ComfyUI's own sampler on a (batch, 16, *size) latent; text to image unless a latent is given."""
     noise = torch.randn(batch, 16, *size, generator=torch.Generator().manual_seed(seed))
     negative = conditioning(3, 999) if negative is None else negative
     return comfy.sample.sample(model, noise, steps, cfg, sampler, "simple", positive, negative,
-                               torch.zeros_like(noise), disable_pbar=True, seed=seed, **kwargs)
+                               torch.zeros_like(noise) if latent is None else latent, disable_pbar=True, seed=seed, **kwargs)

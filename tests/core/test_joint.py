@@ -1,0 +1,211 @@
+"""Both forms of VSF attention against the dense form, and the dense form against the table of DESIGN.md."""
+import dataclasses
+import math
+
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from vsf_pack.vsf_core.attention import cpu_flash, math_attention
+from vsf_pack.vsf_core.dense import joint_attention_dense, mmdit_mask
+from vsf_pack.vsf_core.joint import joint_attention_concatenated, joint_attention_merged
+from vsf_pack.vsf_core.layout import JointLayout, Negative, Segment
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def qkv(length: int, *, keys: int | None = None, batch=1, heads=2, kv_heads=2, dim=8, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    shapes = (heads, length), (kv_heads, keys or length), (kv_heads, keys or length)
+    return [2.0 * torch.randn(batch, h, n, dim, generator=g, dtype=dtype) for h, n in shapes]
+
+
+FRONT = JointLayout((Segment(0, 3), Segment("P", 4), Segment("I", None)), (Negative(2.0, 0.4),))
+MIDDLE = JointLayout((Segment("P", 4), Segment(0, 3), Segment("I", None)), (Negative(2.0, 0.4),))
+END = JointLayout((Segment("I", None), Segment("P", 4), Segment(0, 3)), (Negative(2.0, 0.4),))
+SPLIT = JointLayout((Segment("P", 1), Segment(0, 2), Segment("P", 4), Segment("I", 5), Segment(0, 1), Segment("I", 2)),
+                    (Negative(2.0, 0.4),))
+TWO = JointLayout((Segment(0, 3), Segment(1, 2), Segment("P", 4), Segment("I", None)), (Negative(2.0), Negative(0.7, 1.5)))
+LAYOUTS = {"front": FRONT, "middle": MIDDLE, "end": END, "split": SPLIT, "two": TWO}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request) -> JointLayout:
+    return LAYOUTS[request.param]
+
+
+@pytest.mark.parametrize("kernel", [cpu_flash, math_attention])
+@pytest.mark.parametrize("kv_heads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_merged_equals_dense(layout, kernel, kv_heads, batch):
+    q, k, v = qkv(15, batch=batch, kv_heads=kv_heads)
+    if kv_heads == 1:
+        expected = joint_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
+    else:
+        expected = joint_attention_dense(q, k, v, layout)
+    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, kernel), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_concatenated_equals_dense(layout, kv_heads):
+    q, k, v = qkv(15, batch=2, kv_heads=kv_heads)
+    expected = joint_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
+    torch.testing.assert_close(joint_attention_concatenated(q, k, v, layout, sdpa), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_more_keys_than_queries():
+    """Cached reference keys stand after the image's and count as image."""
+    q, k, v = qkv(13, keys=17)
+    expected = joint_attention_dense(q, k, v, FRONT)
+    assert expected.shape == q.shape
+    torch.testing.assert_close(joint_attention_merged(q, k, v, FRONT, cpu_flash), expected)
+    torch.testing.assert_close(joint_attention_concatenated(q, k, v, FRONT, sdpa), expected)
+
+
+def test_region_equals_dense(layout):
+    q, k, v = qkv(15, batch=2)
+    image = sum(s.stop - s.start for role, s in layout.resolve(15) if role == "I")
+    region = torch.linspace(0, 1, 2 * image, dtype=torch.float64).reshape(2, image)
+    layout = dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
+    expected = joint_attention_dense(q, k, v, layout)
+    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, cpu_flash), expected)
+    with pytest.raises(ValueError, match="region"):
+        joint_attention_concatenated(q, k, v, layout, sdpa)
+
+
+def with_region(layout: JointLayout, region: Tensor) -> JointLayout:
+    return dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
+
+
+def test_region_of_ones_is_no_region_and_of_zeros_is_off():
+    q, k, v = qkv(15)
+    plain = joint_attention_merged(q, k, v, FRONT, cpu_flash)
+    ones = joint_attention_merged(q, k, v, with_region(FRONT, torch.ones(1, 8, dtype=torch.float64)), cpu_flash)
+    zeros = joint_attention_merged(q, k, v, with_region(FRONT, torch.zeros(1, 8, dtype=torch.float64)), cpu_flash)
+    off = sdpa(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], None)
+    assert torch.equal(ones, plain)
+    torch.testing.assert_close(zeros[:, :, 3:], off, rtol=1e-15, atol=1e-15)
+    assert not torch.allclose(plain[:, :, 7:], off[:, :, 4:], atol=1e-2)
+
+
+def test_large_bias_is_off():
+    q, k, v = qkv(15)
+    off = sdpa(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], None)
+    far = dataclasses.replace(FRONT, negatives=(Negative(2.0, 60.0),))
+    torch.testing.assert_close(joint_attention_merged(q, k, v, far, cpu_flash)[:, :, 3:], off)
+    torch.testing.assert_close(joint_attention_concatenated(q, k, v, far, sdpa)[:, :, 3:], off)
+
+
+def test_permuting_the_negative_changes_only_its_own_rows():
+    q, k, v = qkv(15)
+    order = torch.tensor([2, 0, 1, *range(3, 15)])
+    out = joint_attention_merged(q, k, v, FRONT, cpu_flash)
+    permuted = joint_attention_merged(q[:, :, order], k[:, :, order], v[:, :, order], FRONT, cpu_flash)
+    torch.testing.assert_close(permuted, out[:, :, order])
+
+
+MASKS = {
+    "keys, positive only": lambda n, p: torch.linspace(-3, 0, p, dtype=torch.float64)[None],
+    "matrix, positive only": lambda n, p: torch.linspace(-3, 0, p * p, dtype=torch.float64).reshape(p, p),
+    "batch and matrix": lambda n, p: torch.linspace(-3, 0, 2 * p * p, dtype=torch.float64).reshape(2, p, p),
+    "heads": lambda n, p: torch.linspace(-3, 0, 2 * p * p, dtype=torch.float64).reshape(1, 2, p, p),
+    "keys, whole sequence": lambda n, p: torch.linspace(-3, 0, n, dtype=torch.float64)[None, None, None],
+    "boolean": lambda n, p: torch.arange(p)[None, None, None] % 3 != 1,
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("where", [FRONT, MIDDLE], ids=["front", "middle"])
+def test_the_models_own_mask_is_kept(mask, where):
+    """Against a dense sum over the visible keys, query by query."""
+    q, k, v = qkv(15, batch=2)
+    own = mask(15, 12)
+    out = joint_attention_concatenated(q, k, v, where, sdpa, own)
+    kinds = [role for role, s in where.resolve(15) for _ in range(s.stop - s.start)]
+    positive = [j for j, kind in enumerate(kinds) if kind in ("P", "I")]
+    additive = torch.zeros(own.shape, dtype=torch.float64).masked_fill(~own, -math.inf) if own.dtype == torch.bool else own
+    while additive.ndim < 4:
+        additive = additive.unsqueeze(0 if additive.ndim < 3 else 1)
+    if additive.shape[-1] == 15:
+        additive = additive[..., positive]
+    additive = additive.expand(2, 2, 12, 12)
+    negative = [j for j, kind in enumerate(kinds) if kind == 0]
+    for row, i in enumerate(positive):
+        logits = torch.einsum("bhd,bhjd->bhj", q[:, :, i], k) / math.sqrt(8)
+        weights, values = (logits[..., positive] + additive[:, :, row]).exp(), v[:, :, positive]
+        if kinds[i] == "I":
+            weights = torch.cat([weights, (logits[..., negative] - 0.4).exp()], -1)
+            values = torch.cat([values, -2.0 * v[:, :, negative]], 2)
+        expected = torch.einsum("bhj,bhjd->bhd", weights, values) / weights.sum(-1, keepdim=True)
+        torch.testing.assert_close(out[:, :, i], expected)
+
+
+def test_dense_mask_is_the_table():
+    mask = mmdit_mask(TWO, 15, 15)[0]
+    kinds = [str(role) for role, s in TWO.resolve(15) for _ in range(s.stop - s.start)]
+    for i, query in enumerate(kinds):
+        for j, key in enumerate(kinds):
+            assert mask[i, j] == (0.0 if reference.visible(query, key) else -math.inf), (query, key)
+        flipped = mask[i, 15:].tolist()
+        assert flipped == ([0.0] * 3 + [-1.5] * 2 if query == "I" else [-math.inf] * 5), query
+
+
+def test_dense_equals_the_independent_reference():
+    q, k, v = qkv(15, batch=2)
+    kinds = [str(role) for role, s in TWO.resolve(15) for _ in range(s.stop - s.start)]
+    negatives = [reference.RefNegative(torch.zeros(1, 0, 1), n.alpha, n.beta) for n in TWO.negatives]
+    expected = reference.dense_attention(q, k, v, kinds, negatives, [True, True])
+    torch.testing.assert_close(joint_attention_dense(q, k, v, TWO), expected)
+
+
+def test_reference_by_matrices_equals_reference_by_loops():
+    q, k, v = qkv(11, batch=3)
+    kinds = list("PPPP") + list("0011") + list("III")
+    negatives = [reference.RefNegative(torch.zeros(1, 0, 1), 2.0, 0.3), reference.RefNegative(torch.zeros(1, 0, 1), 0.5)]
+    rows = [True, False, True]
+    torch.testing.assert_close(reference.vectorised_attention(q, k, v, kinds, negatives, rows),
+                               reference.dense_attention(q, k, v, kinds, negatives, rows))
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 2**16), batch=st.integers(1, 3), groups=st.sampled_from([1, 2]))
+def test_any_layout(data, seed, batch, groups):
+    """Roles in any order and number, lengths down to one token, zero scales, large biases."""
+    count = data.draw(st.integers(1, 3))
+    negatives = tuple(Negative(data.draw(st.floats(0, 8)), data.draw(st.sampled_from([0.0, 0.3, 4.0]))) for _ in range(count))
+    roles = data.draw(st.permutations([*range(count), "I", "P", *data.draw(st.lists(st.sampled_from(["I", "P"]), max_size=2))]))
+    layout = JointLayout(tuple(Segment(role, data.draw(st.integers(1, 6))) for role in roles), negatives)
+    q, k, v = qkv(layout.fixed_length, batch=batch, heads=2, kv_heads=2 // groups, seed=seed)
+    expected = joint_attention_dense(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), layout)
+    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, cpu_flash), expected)
+    torch.testing.assert_close(joint_attention_concatenated(q, k, v, layout, sdpa), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", ["merged", "concatenated"])
+def test_half_precision_is_no_worse_than_the_plain_call(dtype, form):
+    """The error of the image rows, against that of plain attention in the same dtype over the same keys."""
+    q, k, v = (t.to(dtype) for t in qkv(320, dim=64, seed=3))
+    layout = JointLayout((Segment(0, 8), Segment("P", 56), Segment("I", None)), (Negative(2.0, 0.2),))
+    out = (joint_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
+           else joint_attention_concatenated(q, k, v, layout, sdpa))
+    assert out.dtype == dtype
+    error = (out.double() - joint_attention_dense(q, k, v, layout)).norm()
+    exact = sdpa(q.double(), k.double(), v.double(), None)
+    plain_error = (sdpa(q, k, v, None).double() - exact).norm()
+    assert error <= 1.5 * plain_error
+
+
+def test_layout_says_what_is_wrong():
+    with pytest.raises(ValueError, match="settings are given for 2"):
+        JointLayout((Segment(0, 3),), (Negative(1.0), Negative(1.0)))
+    with pytest.raises(ValueError, match="open length"):
+        JointLayout((Segment(0, None), Segment("I", None)), (Negative(1.0),))
+    with pytest.raises(ValueError, match="does not fit"):
+        FRONT.resolve(7)
+    assert not SPLIT.fits(14)
+    assert SPLIT.fits(15)

@@ -1,0 +1,16 @@
+"""Short names for what the tests do with the pack."""
+from __future__ import annotations
+
+import tiny
+from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.vsf_guidance import VSFGuidance
+
+
+def negative(length: int = 5, seed: int = 2, **options) -> list:
+    """A negative as VSFTextEncode gives it: random tokens, all of them words."""
+    return tiny.conditioning(length, seed, **{WORDS: length}, **options)
+
+
+def guide(model, conditioning: list, scale: float = 2.0, bias: float = 0.0, start: float = 0.0, end: float = 1.0):
+    """The node itself."""
+    return VSFGuidance.execute(model, conditioning, scale, bias, start, end).args[0]
