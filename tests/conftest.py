@@ -5,6 +5,7 @@ pytest runs with --import-mode=importlib and there is no tests/__init__.py: with
 """
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -40,3 +41,12 @@ def _load_pack() -> None:
 _load_comfyui()
 _load_pack()
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+
+
+def pytest_sessionfinish() -> None:
+    """Let go of models while ComfyUI is still whole: their finalisers print errors when the interpreter is half gone."""
+    import comfy.model_management
+    comfy.model_management.unload_all_models()
+    comfy.model_management.current_loaded_models.clear()
+    sys.modules["tiny"].cached.cache_clear() if "tiny" in sys.modules else None
+    gc.collect()

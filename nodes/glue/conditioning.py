@@ -28,7 +28,7 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
                      end_percent: float) -> list[NegativePrompt]:
     """One negative for each entry of a CONDITIONING; entries without words are left out.
 
-    An entry's own time range (ConditioningSetTimestepRange) narrows start_percent..end_percent. Raises ValueError, for the
+    An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent. Raises ValueError, for the
     user to read, for conditioning that cannot be used.
     """
     if not isinstance(conditioning, list) or not conditioning:
@@ -46,8 +46,8 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
         if used := {"area", "mask"} & options.keys():
             raise ValueError(f"VSF: `negative` is limited to a region ({', '.join(sorted(used))}), which is not supported "
                              "yet. Connect the prompt without it.")
-        start = max(start_percent, options.get("start_percent", 0.0))
-        end = min(end_percent, options.get("end_percent", 1.0))
+        start = max(start_percent, *(options.get(k, 0.0) for k in ("start_percent", "clip_start_percent")))
+        end = min(end_percent, *(options.get(k, 1.0) for k in ("end_percent", "clip_end_percent")))
         words = without_padding(tokens, options)
         if words.shape[1] > 0 and start < end:
             prompts.append(NegativePrompt(words, scale, bias, start, end))

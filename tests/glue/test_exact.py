@@ -132,11 +132,12 @@ def test_negatives_with_windows_of_their_own(family, model, model64):
 
 
 def test_an_entrys_own_time_range_narrows_the_window(family, model):
-    """ConditioningSetTimestepRange on the negative."""
-    ranged = vsf.guide(model, vsf.negative(5, 2, start_percent=0.2, end_percent=0.9), start=0.0, end=0.6)
-    plain = vsf.guide(model, vsf.negative(5, 2), start=0.2, end=0.6)
-    assert torch.equal(tiny.sample(ranged, tiny.conditioning(POSITIVE, 1), steps=5),
-                       tiny.sample(plain, tiny.conditioning(POSITIVE, 1), steps=5))
+    """ConditioningSetTimestepRange on the negative, and the ranges of scheduled CLIP hooks."""
+    plain = tiny.sample(vsf.guide(model, vsf.negative(5, 2), start=0.2, end=0.6), tiny.conditioning(POSITIVE, 1), steps=5)
+    for kind in ("", "clip_"):
+        own = {f"{kind}start_percent": 0.2, f"{kind}end_percent": 0.9}
+        ranged = vsf.guide(model, vsf.negative(5, 2, **own), start=0.0, end=0.6)
+        assert torch.equal(tiny.sample(ranged, tiny.conditioning(POSITIVE, 1), steps=5), plain)
 
 
 def test_entries_of_one_conditioning_are_negatives_of_their_own(family, model):

@@ -1,0 +1,79 @@
+"""The public contract (DESIGN.md section 2): ids, names, order, types and defaults are a file format."""
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+import vsf_pack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONTRACT = {
+    "VSFGuidance": {
+        "inputs": [("model", "MODEL", None), ("negative", "CONDITIONING", None), ("scale", "FLOAT", (2.0, 0.0, 10.0)),
+                   ("bias", "FLOAT", (0.2, 0.0, 5.0)), ("start_percent", "FLOAT", (0.0, 0.0, 1.0)),
+                   ("end_percent", "FLOAT", (1.0, 0.0, 1.0))],
+        "outputs": ["MODEL"],
+    },
+    "VSFTextEncode": {"inputs": [("clip", "CLIP", None), ("text", "STRING", None)], "outputs": ["CONDITIONING"]},
+}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> dict:
+    async def load():
+        return await (await vsf_pack.comfy_entrypoint()).get_node_list()
+    return {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in asyncio.run(load())}
+
+
+def test_ids(nodes):
+    assert list(nodes) == list(CONTRACT)
+
+
+@pytest.mark.parametrize("node_id", CONTRACT)
+def test_contract(nodes, node_id):
+    schema = nodes[node_id]
+    found = [(i.id, i.io_type, (i.default, i.min, i.max) if i.io_type == "FLOAT" else None) for i in schema.inputs]
+    assert found == CONTRACT[node_id]["inputs"]
+    assert [o.io_type for o in schema.outputs] == CONTRACT[node_id]["outputs"]
+    assert schema.category == "advanced/guidance"
+    assert {"negative prompt", "CFG 1"} <= set(schema.search_aliases)
+
+
+def test_search_aliases_of_what_people_look_for(nodes):
+    assert {"negative prompt", "NAG", "NegPip", "CFG 1"} <= set(nodes["VSFGuidance"].search_aliases)
+
+
+@pytest.mark.parametrize("node_id", CONTRACT)
+def test_everything_has_a_tooltip_and_a_help_page(nodes, node_id):
+    schema = nodes[node_id]
+    assert schema.description
+    assert all(part.tooltip for part in (*schema.inputs, *schema.outputs))
+    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {schema.display_name}")
+    for part in schema.inputs:
+        assert f"`{part.id}`" in page, f"{part.id} is not on the help page"
+
+
+SHIPPED = sorted(p for folder in (ROOT / "nodes", ROOT / "vsf_core") for p in folder.rglob("*.py")) + [ROOT / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_shipped_sources(path):
+    """What comfy-test, the registry's scan and Windows' cp1252 ask of shipped files."""
+    text = path.read_text(encoding="utf-8")
+    text.encode("cp1252")
+    assert not re.search(r"\bprint\(|\.cuda\(|subprocess|requests|\beval\(|\bexec\(|torch\.autocast", text)
+    assert not re.search(r"^\s*(from|import) (vsf_core|nodes)\b", text, re.MULTILINE), "absolute imports fail when installed"
+
+
+def test_core_imports_nothing_of_comfyui():
+    for path in (ROOT / "vsf_core").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) (comfy|nodes|folder_paths|\.\.)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_adapters_are_short():
+    for path in (ROOT / "nodes" / "glue" / "families").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 80, path.name
