@@ -28,8 +28,8 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
                      end_percent: float) -> list[NegativePrompt]:
     """One negative for each entry of a CONDITIONING; entries without words are left out.
 
-    An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent. Raises ValueError, for the
-    user to read, for conditioning that cannot be used.
+    An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent.
+    Raises ValueError, for the user to read, for conditioning that cannot be used.
     """
     if not isinstance(conditioning, list) or not conditioning:
         raise ValueError("VSF: expected a CONDITIONING with at least one prompt in `negative`, found an empty one. "

@@ -19,7 +19,6 @@ from typing import Any
 
 import comfy.conds
 import comfy.utils
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
@@ -72,8 +71,9 @@ class NegativesCond(comfy.conds.CONDRegular):
         return self.cond.settings is other.cond.settings
 
     def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
-        all_tokens = zip(self.cond.tokens, *(o.cond.tokens for o in others), strict=True)
-        return ActiveNegatives(self.cond.run, self.cond.settings, [torch.cat(t) for t in all_tokens])
+        # every chunk of the batch has the same negatives: can_concat saw to that
+        tokens = [t.repeat(1 + len(others), 1, 1) for t in self.cond.tokens]
+        return ActiveNegatives(self.cond.run, self.cond.settings, tokens)
 
     def size(self) -> list[int]:
         batch, _, width = self.cond.tokens[0].shape
