@@ -6,7 +6,6 @@ import logging
 import comfy.ldm.modules.attention as comfy_attention
 import pytest
 import torch
-
 from vsf_pack.nodes.glue.override import OVERRIDE, VSFAttention
 from vsf_pack.vsf_core.dense import joint_attention_dense
 from vsf_pack.vsf_core.layout import JointLayout, Negative, Segment

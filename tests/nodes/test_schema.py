@@ -71,7 +71,8 @@ def test_shipped_sources(path):
 
 def test_core_imports_nothing_of_comfyui():
     for path in (ROOT / "vsf_core").glob("*.py"):
-        assert not re.search(r"^\s*(from|import) (comfy|nodes|folder_paths|\.\.)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) (comfy|nodes|folder_paths|\.\.)", text, re.MULTILINE), path.name
 
 
 def test_adapters_are_short():

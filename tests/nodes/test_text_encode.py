@@ -5,14 +5,13 @@ import logging
 
 import comfy.sd
 import comfy.supported_models_base
-import comfy.text_encoders.flux
-import comfy.text_encoders.sd3_clip
 import pytest
 import tiny
 import torch
 import vsf
 from comfy import sdxl_clip
-
+from comfy.text_encoders.flux import FluxTokenizer, flux_clip
+from comfy.text_encoders.sd3_clip import SD3Tokenizer, sd3_clip
 from vsf_pack.nodes.glue.conditioning import WORDS
 from vsf_pack.nodes.glue.tokens import real_rows, real_tokens
 from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
@@ -35,11 +34,10 @@ def make_clip(encoder: type, tokenizer: type) -> comfy.sd.CLIP:
 
 
 ENCODERS = {
-    "sd3": lambda: make_clip(comfy.text_encoders.sd3_clip.sd3_clip(), comfy.text_encoders.sd3_clip.SD3Tokenizer),
-    "sd3 without T5": lambda: make_clip(comfy.text_encoders.sd3_clip.sd3_clip(t5=False), comfy.text_encoders.sd3_clip.SD3Tokenizer),
-    "sd3 T5 alone": lambda: make_clip(comfy.text_encoders.sd3_clip.sd3_clip(clip_l=False, clip_g=False),
-                                      comfy.text_encoders.sd3_clip.SD3Tokenizer),
-    "flux": lambda: make_clip(comfy.text_encoders.flux.flux_clip(), comfy.text_encoders.flux.FluxTokenizer),
+    "sd3": lambda: make_clip(sd3_clip(), SD3Tokenizer),
+    "sd3 without T5": lambda: make_clip(sd3_clip(t5=False), SD3Tokenizer),
+    "sd3 T5 alone": lambda: make_clip(sd3_clip(clip_l=False, clip_g=False), SD3Tokenizer),
+    "flux": lambda: make_clip(flux_clip(), FluxTokenizer),
     "sdxl": lambda: make_clip(sdxl_clip.SDXLClipModel, sdxl_clip.SDXLTokenizer),
 }
 _clips: dict[str, comfy.sd.CLIP] = {}
