@@ -1,0 +1,176 @@
+"""Generates pictures through the real ComfyUI for many prompt pairs and rules, scores them, and writes a table and
+picture sheets.
+
+    python testbed/evaluate.py --count 200 --steps 4 8 --scales 1 2 3 4 --biases 0
+
+Rules:
+- none                no negative, CFG 1
+- CFG c               the part as ordinary negative prompt at CFG c
+- VSF a, b            VSFGuidance with scale a and bias b, the negative from VSFTextEncode (no padding)
+- padding kept a, b   the same with the negative from an ordinary text-encode node, its padding included
+- whole flip a        the negative's embedding times -a appended to the positive's: keys and values are both flipped
+
+Every rule sees the same prompts and the same noise. Pairs of one subject are sampled as one batch: their negative
+is the same, and their positives travel as the rows of one conditioning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import dataclasses
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pipeline
+import scenes
+import score
+import torch
+from tqdm import tqdm
+
+HERE = pathlib.Path(__file__).resolve().parent
+log = logging.getLogger("testbed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """`prepare(pipe, part, positive)` -> (model, positive, negative or None, cfg) for one batch of one subject."""
+
+    name: str
+    prepare: Callable[[pipeline.Pipeline, str, Any], tuple[Any, Any, Any, float]]
+
+
+def none_rule() -> Rule:
+    return Rule("none", lambda pipe, part, positive: (pipe.model, positive, None, 1.0))
+
+
+def cfg_rule(cfg: float) -> Rule:
+    return Rule(f"CFG {cfg:g}", lambda pipe, part, positive: (pipe.model, positive, pipe.encode(part), cfg))
+
+
+def vsf_rule(nodes: dict[str, Any], scale: float, bias: float, padding: bool = False) -> Rule:
+    def prepare(pipe: pipeline.Pipeline, part: str, positive: Any) -> tuple[Any, Any, Any, float]:
+        negative = pipe.encode(part) if padding else nodes["VSFTextEncode"].execute(pipe.clip, part).args[0]
+        model = nodes["VSFGuidance"].execute(pipe.model, negative, scale, bias, 0.0, 1.0).args[0]
+        return model, positive, None, 1.0
+
+    return Rule(f"{'padding kept' if padding else 'VSF'} {scale:g}, {bias:g}", prepare)
+
+
+def whole_flip_rule(scale: float) -> Rule:
+    def prepare(pipe: pipeline.Pipeline, part: str, positive: Any) -> tuple[Any, Any, Any, float]:
+        real = sum(token != 0 for token, _ in pipe.clip.tokenize(part)["t5xxl"][0])
+        flipped = -scale * pipe.encode(part)[0][0][:, :real]
+        states, extra = positive[0]
+        return pipe.model, [[torch.cat((states, flipped.expand(len(states), -1, -1)), dim=1), extra]], None, 1.0
+
+    return Rule(f"whole flip {scale:g}", prepare)
+
+
+def stack(pipe: pipeline.Pipeline, prompts: list[str]) -> Any:
+    """One conditioning whose rows are the prompts (all of the padded length)."""
+    encoded = [pipe.encode(prompt)[0] for prompt in prompts]
+    extra = {**encoded[0][1], "pooled_output": torch.cat([e["pooled_output"] for _, e in encoded])}
+    return [[torch.cat([states for states, _ in encoded]), extra]]
+
+
+def generate(pipe: pipeline.Pipeline, rule: Rule, pairs: list[scenes.Pair], steps: int) -> np.ndarray:
+    """uint8 pictures [n, 128, 128, 3], one a pair; the noise of pair k is that of seed k whatever the rule."""
+    groups: dict[str, list[int]] = collections.defaultdict(list)
+    for index, pair in enumerate(pairs):
+        groups[pair.scene.subject].append(index)
+    pictures = np.empty((len(pairs), scenes.SIZE, scenes.SIZE, 3), np.uint8)
+    for subject, members in groups.items():
+        positive = stack(pipe, [pairs[i].positive for i in members])
+        model, positive, negative, cfg = rule.prepare(pipe, scenes.PARTS[subject], positive)
+        pictures[members] = pipe.decode(pipe.sample(model, positive, members, steps, cfg, negative))
+    return pictures
+
+
+def evaluate(
+    pipe: pipeline.Pipeline,
+    scorer: score.Scorer,
+    rules: list[Rule],
+    pairs: list[scenes.Pair],
+    steps: list[int],
+    sheets: pathlib.Path | None = None,
+) -> list[dict[str, Any]]:
+    """One row a rule and number of steps: shares over all pairs, and the part-absent share of each subject."""
+    rows = []
+    wanted = [pair.scene for pair in pairs]
+    subjects = [scene.subject for scene in wanted]
+    for count in steps:
+        for rule in tqdm(rules, f"{count} steps"):
+            begin = time.monotonic()
+            pictures = generate(pipe, rule, pairs, count)
+            result = score.score(scorer, pictures, wanted)
+            absent = {s: float(result.part_absent[[x == s for x in subjects]].mean()) for s in sorted(set(subjects))}
+            rows.append(
+                {
+                    "steps": count,
+                    "rule": rule.name,
+                    "images": len(pairs),
+                    "part_absent": float(result.part_absent.mean()),
+                    "subject_kept": float(result.subject_kept.mean()),
+                    "both": float((result.part_absent & result.subject_kept).mean()),
+                    "colour_kept": float(result.colour_kept.mean()),
+                    "quality": float(result.quality.mean()),
+                    "part_absent_by_subject": absent,
+                    "seconds": time.monotonic() - begin,
+                }
+            )
+            if sheets is not None:
+                name = rule.name.replace(" ", "_").replace(",", "")
+                scenes.contact_sheet(list(pictures[:32]), 8).save(sheets / f"{count}_{name}.png")
+    return rows
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| steps | rule | part absent | subject kept | both | colour kept | quality |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        values = [row[k] for k in ("part_absent", "subject_kept", "both", "colour_kept", "quality")]
+        lines.append(f"| {row['steps']} | {row['rule']} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=pathlib.Path, default=pipeline.WEIGHTS)
+    parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed" / "evaluation")
+    parser.add_argument("--count", type=int, default=200, help="prompt pairs")
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--scales", type=float, nargs="*", default=[1, 2, 3, 4, 6])
+    parser.add_argument("--biases", type=float, nargs="*", default=[0])
+    parser.add_argument(
+        "--padding-scales", type=float, nargs="*", default=[1, 2, 4], help="scales for the padding-kept rule (bias 0)"
+    )
+    parser.add_argument("--flip-scales", type=float, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--cfg", type=float, nargs="*", default=[2, 4])
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    rules = [none_rule(), *map(cfg_rule, options.cfg)]
+    if options.scales or options.padding_scales:
+        nodes = asyncio.run(pipeline.pack_nodes())
+        rules += [vsf_rule(nodes, scale, bias) for bias in options.biases for scale in options.scales]
+        rules += [vsf_rule(nodes, scale, 0.0, padding=True) for scale in options.padding_scales]
+    rules += map(whole_flip_rule, options.flip_scales)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipe, scorer = pipeline.Pipeline(options.weights), score.load(options.weights / "vsf_testbed_scorer.safetensors")
+    rows = evaluate(pipe, scorer, rules, scenes.prompt_pairs(options.count), options.steps, options.out)
+    (options.out / "results.json").write_text(json.dumps(rows, indent=1))
+    table = markdown(rows)
+    (options.out / "results.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Stage `reflow`: makes the model few-step. Writes pairs.pt, reflow.pt and reflow.png (4 steps over 8 steps).
+
+The flow model draws pictures from noise with many Euler steps; the student then learns the straight line between each
+noise and its picture (Liu et al. 2022), with sigma drawn mostly from the very values that 4 and 8 steps visit. The rest
+of every batch are real pictures, parts alone and bare bodies more often than in stage `flow`, because both are learned
+last. What a caption that names the subject alone shows stays the same.
+
+Many of the real pictures are met with a rectangle of their latents taken from another picture, and the velocity to learn
+leads back to the right one: the model mends what does not belong to the caption, at every noise level, instead of
+taking it for granted. Few steps leave errors behind that a long chain of steps would have removed.
+
+Half of the batches lose padding: the text is cut to a random length that still holds every real token. The captions
+here are all short, so that a fixed length would leave the model at least twenty padding tokens in every text it ever
+met; a model trained on captions of all lengths, as the big ones are, has met texts with none.
+"""
+
+from __future__ import annotations
+
+import denoiser
+import scenes
+import stage_flow
+import text_encoder
+import torch
+from optim import MasterMuon
+from tqdm import tqdm, trange
+from workspace import Workspace, rate_at
+
+TEACHER_STEPS = 20
+CHUNK = 250
+BATCH = 64
+PAIR_SHARE = 0.4
+PEAK_RATE = 1.2e-3
+EMPTY_SHARE = 0.08
+SAVE_EVERY = 150
+
+
+def pairs(work: Workspace) -> dict[str, torch.Tensor]:
+    """Ids [n, 32], noise and teacher's latents (float16 [n, 16, 16, 16]); made in chunks that survive an interrupt."""
+    _, captions = work.dataset()
+    count = work.budget(1500, 16)
+    chunk = min(CHUNK, count)
+    done = work.load("pairs.pt") or {
+        "ids": torch.empty(0, text_encoder.MIN_LENGTH, dtype=torch.long),
+        "noise": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
+        "latents": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
+    }
+    teacher = stage_flow.load(work, "flow.pt", "flow")
+    for start in tqdm(range(len(done["ids"]), count, chunk), "reflow: teacher", mininterval=5):
+        torch.manual_seed(work.seed + 1000 + start)
+        words = [captions[i] if torch.rand(()) > EMPTY_SHARE else "" for i in torch.randint(len(captions), (chunk,))]
+        ids, noise = text_encoder.tokens(words), torch.randn(chunk, *denoiser.LATENT_SHAPE)
+        latents = denoiser.sample(teacher, ids, noise, TEACHER_STEPS)
+        new = {"ids": ids, "noise": noise.half(), "latents": latents.half()}
+        done = {name: torch.cat((done[name], value)) for name, value in new.items()}
+        work.save("pairs.pt", done)
+    return done
+
+
+def shares(captions: list[str]) -> torch.Tensor:
+    """How often each real picture is drawn, relative to a subject with its caption."""
+    weights = []
+    for caption in captions:
+        named = any(subject in caption.split() or f"{subject}," in caption for subject in scenes.SUBJECTS)
+        weights.append(2.5 if "bare" in caption else 1.0 if named else 2.0)
+    return torch.tensor(weights)
+
+
+def text_length(ids: torch.Tensor) -> int:
+    """The number of text tokens that a batch of ids [n, 32] keeps: all, or a random number from its longest text on."""
+    longest = int((ids != 0).sum(1).max())
+    if torch.rand(()) < 0.5:
+        return ids.shape[1]
+    return int(torch.randint(longest, ids.shape[1] + 1, ()))
+
+
+def with_foreign_patches(latents: torch.Tensor) -> torch.Tensor:
+    """Latents [n, 16, 16, 16] in which, for about half of them, a rectangle comes from the next one in the batch."""
+    out = latents.clone()
+    for row in range(len(latents)):
+        if torch.rand(()) < 0.5:
+            height, width = torch.randint(2, 9, (2,)).tolist()
+            y, x = int(torch.randint(0, 17 - height, ())), int(torch.randint(0, 17 - width, ()))
+            other = latents[row - 1, :, y : y + height, x : x + width]
+            out[row, :, y : y + height, x : x + width] = other
+    return out
+
+
+def run(work: Workspace) -> None:
+    data = pairs(work)
+    _, captions = work.dataset()
+    latents, ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
+    weights, empty = shares(captions), text_encoder.tokens([""])
+    real_lengths = (ids != 0).sum(1)
+    batch = work.budget(BATCH, 8)
+    from_pairs = round(PAIR_SHARE * batch)
+    total = work.budget(1950, 3)
+    model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
+    optimiser = MasterMuon(model, model.muon_names(), ema=0.995)
+    optimiser.load_weights(work.require("flow.pt", "flow")["weights"])
+    checkpoint = work.load("reflow.pt")
+    if checkpoint is not None:
+        optimiser.load_state_dict(checkpoint["optimiser"])
+    start = optimiser.steps
+    visited = denoiser.shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
+    bar = trange(start, total, initial=start, total=total, desc="reflow", mininterval=5)
+    running = 0.0
+    for step in bar:
+        torch.manual_seed(work.seed * 1_000_003 + 29 + step)
+        # A batch of short captions now and then, so that a text of two or three tokens without padding is met too.
+        limit = int(torch.randint(2, 6, ())) if torch.rand(()) < 0.2 else text_encoder.MIN_LENGTH
+        real = torch.multinomial(weights * (real_lengths <= limit), batch, replacement=True)
+        taught = torch.randint(len(data["ids"]), (from_pairs,)) if limit > 5 else torch.empty(0, dtype=torch.long)
+        real = real[len(taught) :]
+        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, ids[real])
+        words = torch.cat((data["ids"][taught], words))
+        noise = torch.cat((data["noise"][taught].float(), torch.randn(len(real), *denoiser.LATENT_SHAPE)))
+        target = torch.cat((data["latents"][taught].float(), latents[real]))
+        on_grid = torch.where(torch.rand(batch) < 0.15, torch.ones(()), visited[torch.randint(8, (batch,))])
+        anywhere = stage_flow.noise_levels(batch)
+        sigma = torch.where(torch.rand(batch) < 0.6, on_grid, anywhere)
+        mix = sigma[:, None, None, None]
+        context = text_encoder.encode(model.text, words)[:, : text_length(words)]
+        met = torch.cat((target[: len(taught)], with_foreign_patches(target[len(taught) :])))
+        # The velocity that leads to `target` from where the sample is; its foreign part is bounded where sigma is small.
+        wanted = noise - target + (1 - mix) / mix.clamp(min=0.25) * (met - target)
+        velocity = model((1 - mix) * met + mix * noise, sigma, context)
+        loss = (velocity - wanted).square().mean()
+        loss.backward()
+        optimiser.step(rate_at(step, total, PEAK_RATE, flat=0.3))
+        running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
+        if step % 10 == 0:
+            bar.set_postfix(loss=f"{running:.4f}")
+        if step % SAVE_EVERY == SAVE_EVERY - 1 or step == total - 1:
+            work.save("reflow.pt", {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
+            stage_flow.preview(work, "reflow.pt", work.path("reflow.png"))

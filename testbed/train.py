@@ -1,0 +1,42 @@
+"""Trains the whole testbed: `python testbed/train.py` (COMFYUI_PATH names a ComfyUI; `python dev.py` sets it).
+
+Stages, in order: ae, latents, flow, reflow, scorer, export. Each writes checkpoints into --work and takes up where
+it stopped. The last one writes testbed/weights/*.safetensors. --stage runs one of them; --quick runs all for a few
+iterations into --work without touching testbed/weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import pathlib
+import time
+
+from workspace import Workspace, log
+
+STAGES = ("ae", "latents", "flow", "reflow", "scorer", "export")
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--work", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed", help="folder for checkpoints"
+    )
+    parser.add_argument("--stage", choices=STAGES, help="run this stage only")
+    parser.add_argument("--quick", action="store_true", help="a few iterations of every stage (smoke test)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    work = Workspace(options.work, options.seed, options.quick)
+    if options.quick:
+        work.weights = options.work / "weights"
+    for stage in [options.stage] if options.stage else STAGES:
+        begin = time.monotonic()
+        importlib.import_module(f"stage_{stage}").run(work)
+        log.info("stage %s: %.0f s", stage, time.monotonic() - begin)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What the tests of this folder share."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+WIDE_MODEL = "vsf_testbed_sd3_wide.safetensors"  # conftest.py makes it
+LOADERS = {"CheckpointLoaderSimple", "UNETLoader", "VAELoader", "TripleCLIPLoader", "DualCLIPLoader"}
+
+
+def pixels(file: bytes) -> np.ndarray:
+    """A PNG file's RGB values."""
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+
+
+def check_pair(found: dict[str, np.ndarray], size: int) -> None:
+    """Two real pictures of the right size that differ."""
+    assert set(found) == {"Without a negative", "With VSF"}
+    for picture in found.values():
+        assert picture.shape == (size, size, 3)
+        assert picture.std() > 10, "a picture of one colour"
+    assert (found["Without a negative"] != found["With VSF"]).mean() > 0.01, "the negative changed nothing"
+
+
+def check_only_models_missing(node_errors: dict) -> None:
+    """Loaders miss their files; nothing else is wrong."""
+    assert node_errors
+    for found in node_errors.values():
+        assert found["class_type"] in LOADERS
+        assert {error["type"] for error in found["errors"]} == {"value_not_in_list"}

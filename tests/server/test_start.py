@@ -1,0 +1,118 @@
+"""The pack in the real ComfyUI: it loads without a word, and shows the nodes, pages and templates that it should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import urllib.error
+from pathlib import Path
+
+import pytest
+from comfy_server import PACK, PACK_SOURCE, ROOT, SHIPPED, ComfyServer
+
+NODES = {  # the public contract: ids, inputs in order, outputs
+    "VSFGuidance": (
+        [("model", "MODEL"), ("negative", "CONDITIONING"), ("scale", "FLOAT"), ("bias", "FLOAT"), ("start_percent", "FLOAT"),
+         ("end_percent", "FLOAT")],
+        ["MODEL"],
+    ),
+    "VSFTextEncode": ([("clip", "CLIP"), ("text", "STRING")], ["CONDITIONING"]),
+}  # fmt: skip
+RANGES = {"scale": (0, 10), "bias": (0, 5), "start_percent": (0, 1), "end_percent": (0, 1)}
+TEMPLATES = {"SD3.5 Large Turbo - VSF negative", "Flux.1 schnell - VSF negative", "Flux.1 dev - VSF negative"}
+TROUBLE = re.compile(
+    r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint|Traceback|\[(WARNING|ERROR)\].*vsf",
+    re.IGNORECASE,
+)
+
+
+def complaints(log: str) -> list[str]:
+    """The lines of a server's log that report something of ours."""
+    return [line for line in log.splitlines() if TROUBLE.search(line)]
+
+
+def check_nodes(info: dict) -> None:
+    """Both nodes with exactly the inputs, in their order, and the outputs of the public contract."""
+    assert {name for name in info if name.startswith("VSF") and "Testbed" not in name} == set(NODES)
+    for name, (inputs, outputs) in NODES.items():
+        found = info[name]
+        order = [key for kind in ("required", "optional") for key in found["input_order"].get(kind, [])]
+        spec = found["input"].get("required", {}) | found["input"].get("optional", {})
+        assert [(key, spec[key][0]) for key in order] == inputs
+        assert found["output"] == outputs
+        assert found["category"] == "advanced/guidance"
+        assert found["description"]
+        for key in order:
+            assert spec[key][1].get("tooltip"), f"{name}.{key} has no tooltip"
+
+
+def check_docs(server: ComfyServer, folder: str) -> None:
+    """Each node's help page is where the frontend looks for it: under the pack's folder name."""
+    for name in NODES:
+        page = server.get(f"/extensions/{folder}/docs/{name}.md").decode()
+        assert page.startswith("# ")
+
+
+def test_log_has_nothing_of_ours(server: ComfyServer) -> None:
+    assert complaints(server.start_log) == []
+    assert f"custom_nodes/{PACK}" in server.start_log.replace("\\", "/")
+
+
+def test_nodes(object_info: dict) -> None:
+    check_nodes(object_info)
+
+
+def test_ranges(object_info: dict) -> None:
+    spec = object_info["VSFGuidance"]["input"]["required"]
+    assert {name: (spec[name][1]["min"], spec[name][1]["max"]) for name in RANGES} == RANGES
+
+
+def test_nodes_are_found_by_the_words_people_know(object_info: dict) -> None:
+    assert {"negative prompt", "NAG", "NegPip", "CFG 1"} <= set(object_info["VSFGuidance"]["search_aliases"])
+
+
+def test_docs(server: ComfyServer) -> None:
+    check_docs(server, PACK)
+
+
+def test_templates_with_thumbnails(server: ComfyServer) -> None:
+    assert set(server.get_json("/api/workflow_templates")[PACK]) == TEMPLATES
+    for title in TEMPLATES:
+        address = f"/api/workflow_templates/{PACK}/{title}".replace(" ", "%20")
+        assert json.loads(server.get(f"{address}.json"))["version"] == 0.4
+        assert server.get(f"{address}.jpg").startswith(b"\xff\xd8\xff"), "not a JPEG"
+
+
+def test_the_testbed_is_not_in_the_pack(server: ComfyServer) -> None:
+    """The demo's card comes from the testbed's mini pack."""
+    assert set(server.get_json("/api/workflow_templates")["vsf-testbed"]) == {"VSF demo - remove a part"}
+
+
+def test_shipped_files_alone_under_another_name(tmp_path: Path) -> None:
+    """What the registry ships works by itself, in a folder of any name."""
+    folder = "ComfyUI_VSF-main"
+    pack = tmp_path / "custom_nodes" / folder
+    for name in SHIPPED:
+        if (PACK_SOURCE / name).is_dir():
+            shutil.copytree(PACK_SOURCE / name, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (PACK_SOURCE / name).is_file():
+            pack.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PACK_SOURCE / name, pack / name)
+    with ComfyServer(tmp_path, {folder: pack}, testbed=False) as server:
+        assert complaints(server.start_log) == []
+        check_nodes(server.get_json("/object_info"))
+        check_docs(server, folder)
+        assert set(server.get_json("/api/workflow_templates")[folder]) == TEMPLATES
+        with pytest.raises(urllib.error.HTTPError):
+            server.get(f"/extensions/{PACK}/docs/VSFGuidance.md")
+
+
+def test_shipped_list_and_comfyignore_agree() -> None:
+    """What .comfyignore leaves is what the list above calls shipped: no file of the repository is in between."""
+    ignored = {line.strip().strip("/") for line in (ROOT / ".comfyignore").read_text().splitlines() if line and line[0] != "#"}
+    local = {line.strip().strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("/")}
+    tools = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", ".benchmarks", ".mypy_cache"}
+    top = {path.name for path in ROOT.iterdir()} - local - tools
+    assert top - ignored <= set(SHIPPED), "neither shipped nor in .comfyignore"
+    assert not ignored & set(SHIPPED)
