@@ -125,6 +125,7 @@ def evaluate(
                     "seconds": time.monotonic() - begin,
                 }
             )
+            log.info("%s", markdown(rows[-1:]).splitlines()[-1])
             if sheets is not None:
                 name = rule.name.replace(" ", "_").replace(",", "")
                 scenes.contact_sheet(list(pictures[:32]), 8).save(sheets / f"{count}_{name}.png")

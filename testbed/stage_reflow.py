@@ -85,33 +85,39 @@ def with_foreign_patches(latents: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def run(work: Workspace) -> None:
+def train(work: Workspace, source: str, name: str, total: int, peak: float, free_share: float) -> None:
+    """Continue from checkpoint `source` into checkpoint `name`, for `total` steps.
+
+    free_share: how many of the bare bodies are shown under the caption that names the subject alone.
+    """
     data = pairs(work)
     _, captions = work.dataset()
     latents, ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
+    plain = text_encoder.tokens([caption.replace("bare ", "") for caption in captions])
     weights, empty = shares(captions), text_encoder.tokens([""])
     real_lengths = (ids != 0).sum(1)
     batch = work.budget(BATCH, 8)
     from_pairs = round(PAIR_SHARE * batch)
-    total = work.budget(1950, 3)
-    model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
+    model = stage_flow.load(work, source, "flow").requires_grad_(True)
     optimiser = MasterMuon(model, model.muon_names(), ema=0.995)
-    optimiser.load_weights(work.require("flow.pt", "flow")["weights"])
-    checkpoint = work.load("reflow.pt")
+    optimiser.load_weights(work.require(source, "flow")["weights"])
+    checkpoint = work.load(name)
     if checkpoint is not None:
         optimiser.load_state_dict(checkpoint["optimiser"])
     start = optimiser.steps
     visited = denoiser.shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
-    bar = trange(start, total, initial=start, total=total, desc="reflow", mininterval=5)
+    bar = trange(start, total, initial=start, total=total, desc=name.removesuffix(".pt"), mininterval=5)
     running = 0.0
     for step in bar:
         torch.manual_seed(work.seed * 1_000_003 + 29 + step)
         # A batch of short captions now and then, so that a text of two or three tokens without padding is met too.
         limit = int(torch.randint(2, 6, ())) if torch.rand(()) < 0.2 else text_encoder.MIN_LENGTH
-        real = torch.multinomial(weights * (real_lengths <= limit), batch, replacement=True)
+        fitting = weights * (real_lengths <= limit)
+        real = torch.multinomial(fitting if fitting.any() else weights, batch, replacement=True)
         taught = torch.randint(len(data["ids"]), (from_pairs,)) if limit > 5 else torch.empty(0, dtype=torch.long)
         real = real[len(taught) :]
-        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, ids[real])
+        words = torch.where(torch.rand(len(real), 1) < free_share, plain[real], ids[real])
+        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, words)
         words = torch.cat((data["ids"][taught], words))
         noise = torch.cat((data["noise"][taught].float(), torch.randn(len(real), *denoiser.LATENT_SHAPE)))
         target = torch.cat((data["latents"][taught].float(), latents[real]))
@@ -126,10 +132,14 @@ def run(work: Workspace) -> None:
         velocity = model((1 - mix) * met + mix * noise, sigma, context)
         loss = (velocity - wanted).square().mean()
         loss.backward()
-        optimiser.step(rate_at(step, total, PEAK_RATE, flat=0.3))
+        optimiser.step(rate_at(step, total, peak, flat=0.3))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{running:.4f}")
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step == total - 1:
-            work.save("reflow.pt", {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
-            stage_flow.preview(work, "reflow.pt", work.path("reflow.png"))
+            work.save(name, {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
+            stage_flow.preview(work, name, work.path(name).with_suffix(".png"))
+
+
+def run(work: Workspace) -> None:
+    train(work, "flow.pt", "reflow.pt", work.budget(1950, 3), PEAK_RATE, free_share=0.0)

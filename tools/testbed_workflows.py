@@ -21,7 +21,7 @@ PAIRS = (
     ("a blue cup in the center, night", "handle"),
 )
 SEEDS = (7, 8)
-SIZE, STEPS, SCALE, BIAS = 128, 8, 2.0, 0.0
+SIZE, STEPS, SCALE, BIAS = 128, 8, 1.5, 0.0
 
 _FILES = {
     "MODEL": TESTBED_MODELS["diffusion_models"],
@@ -52,7 +52,8 @@ def twin(workflow: dict) -> dict:
             number = result["last_node_id"] if place else node["id"]
             result["nodes"].append(node | {
                 "id": number, "type": kind, "inputs": [], "outputs": [output], "widgets_values": list(widgets),
-                "pos": [node["pos"][0], node["pos"][1] + 270 * place], "properties": {"Node name for S&R": kind},
+                "pos": [node["pos"][0], node["pos"][1] + 270 * place], "size": [node["size"][0], 82],
+                "properties": {"Node name for S&R": kind},
             })  # fmt: skip
             for link in output["links"]:
                 links[link][1:3] = [number, 0]

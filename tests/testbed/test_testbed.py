@@ -123,5 +123,5 @@ def test_cfg_oversaturates(measured):
 
 def test_vocabulary_covers_the_pairs():
     words = json.loads((TESTBED / "comfy_pack" / "vocabulary.json").read_text())
-    for positive, negative, _ in scenes.prompt_pairs(200):
-        assert all(w in words for w in f"{positive} {negative}".replace(",", " ").split())
+    for pair in scenes.prompt_pairs(200):
+        assert all(w in words for w in f"{pair.positive} {pair.negative}".replace(",", " ").split())
