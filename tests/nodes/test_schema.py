@@ -1,12 +1,11 @@
 """The public contract (DESIGN.md section 2): ids, names, order, types and defaults are a file format."""
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
-import vsf_pack
+import vsf
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,9 +22,7 @@ CONTRACT = {
 
 @pytest.fixture(scope="module")
 def nodes() -> dict:
-    async def load():
-        return await (await vsf_pack.comfy_entrypoint()).get_node_list()
-    return {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in asyncio.run(load())}
+    return {node_id: node.GET_SCHEMA() for node_id, node in vsf.node_classes().items()}
 
 
 def test_ids(nodes):

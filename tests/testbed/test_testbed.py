@@ -5,7 +5,6 @@ claims, through ComfyUI's own loaders and sampler.
 """
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import vsf
 
 TESTBED = Path(__file__).resolve().parents[2] / "testbed"
 sys.path.append(str(TESTBED))
@@ -38,7 +38,7 @@ def scorer() -> score.Scorer:
 
 @pytest.fixture(scope="module")
 def measured(pipe, scorer) -> dict[tuple[int, str], dict]:
-    nodes = asyncio.run(pipeline.pack_nodes())
+    nodes = vsf.node_classes()
     rules = {"none": evaluate.none_rule(), "VSF": evaluate.vsf_rule(nodes, *FIXED),
              "padding kept": evaluate.vsf_rule(nodes, *FIXED, padding=True), "whole flip": evaluate.whole_flip_rule(FIXED[0]),
              "CFG 4": evaluate.cfg_rule(4.0)}
