@@ -15,9 +15,8 @@ from pathlib import Path
 import build_workflows
 import testbed_workflows
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer
-from PIL import Image, ImageDraw, ImageFont
-
 from demo import Picture, without_and_with
+from PIL import Image, ImageDraw, ImageFont
 
 CARDS = {  # file without its ending: two prompts with their negatives and seeds
     build_workflows.WORKFLOWS / build_workflows.RECIPES[0].title: (
