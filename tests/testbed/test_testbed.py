@@ -104,7 +104,7 @@ def test_without_a_negative(measured):
 
 
 def test_vsf_removes_the_part_and_keeps_the_subject(measured):
-    """At least what README's table says, less a little for other processors' rounding. The aim is 0.85: README says what falls short."""
+    """What README's table says, less a little for other processors' rounding. The aim is 0.85: README says what falls short."""
     none, vsf = measured["none"], measured["VSF"]
     assert vsf["part_absent"] >= 0.6
     assert vsf["subject_kept"] >= 0.97
