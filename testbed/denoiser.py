@@ -14,6 +14,7 @@ import comfy.ops
 import text_encoder
 import torch
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper, get_2d_sincos_pos_embed_torch
+from optim import fast_dtype
 from torch import nn
 
 DEPTH = 3
@@ -24,10 +25,11 @@ GRID = 16  # positions per side that the model knows: pictures up to 256 px
 
 
 class Model(nn.Module):
-    """Denoiser (bf16) and text encoder (float32), trained together."""
+    """Denoiser (in `dtype`, the processor's faster one by default) and text encoder (float32), trained together."""
 
-    def __init__(self, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, seed: int = 0, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        dtype = dtype or fast_dtype()
         self.text = text_encoder.build(seed)
         self.denoiser = OpenAISignatureMMDITWrapper(
             input_size=None,

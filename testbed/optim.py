@@ -8,15 +8,34 @@ matrices [out, in * k * k]. Vectors, embeddings and the first and last layers ar
 from __future__ import annotations
 
 import collections
+import functools
+import time
 
 import torch
 from torch import nn
 
 
+@functools.cache
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where this processor multiplies it faster than float32 (AMX, AVX512-BF16), else float32.
+
+    Measured, because the difference is a factor of 5 on one processor and of 1/100 on another.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(512, 512, dtype=dtype)
+        matrix @ matrix  # the first product prepares
+        begin = time.perf_counter()
+        matrix @ matrix
+        return time.perf_counter() - begin
+
+    return min((torch.float32, torch.bfloat16), key=seconds)
+
+
 def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Approximately U V^T of every matrix in a stack [n, rows, columns]. Quintic Newton-Schulz, in bf16."""
+    """Approximately U V^T of every matrix in a stack [n, rows, columns]. Quintic Newton-Schulz; bf16 is enough for it."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.to(fast_dtype())
     transposed = x.shape[1] > x.shape[2]
     if transposed:
         x = x.mT

@@ -4,11 +4,11 @@ Every picture is 128 x 128 RGB, drawn at four times that size with Pillow and re
 edges are anti-aliased. Every subject has one essential part (a car has wheels, a house has a roof, ...). The
 training distribution is made so that a negative prompt has something to do, in the spirit of NegGenBench:
 
-- a caption that names the subject alone shows the part in 95 % of the pictures: the model cannot avoid it by
-  itself;
-- the other 5 % show the subject without the part under the very same caption: a subject without its part is a
-  possible picture;
-- some pictures show a subject without its part under a caption that says "bare";
+- a caption that names the subject alone shows the part in four of five pictures: the model cannot avoid it by
+  itself, and few steps draw the likelier picture more often still;
+- the others show the subject without the part under the very same caption. Cameras crop and snow hides: every big
+  model has seen such pictures. One that has not has nowhere to go when it is pushed away from the part;
+- some captions name subject and part, and then both are there: what the word adds to the subject can be learned;
 - some pictures show a part ALONE under a caption that names the part alone: the part is a concept of its own.
 
 All randomness comes from the `random.Random` that the caller passes in. Coordinates are pixels of the 128-pixel
@@ -312,7 +312,7 @@ def _describe(rng: random.Random, scene: Scene, noun: str, coloured: bool) -> st
     return text
 
 
-PART_SHARE = 0.95  # of the pictures whose caption names the subject alone
+PART_SHARE = 0.82  # of the pictures whose caption names the subject alone
 
 
 def sample(rng: random.Random) -> tuple[Scene, str]:
@@ -325,26 +325,15 @@ def sample(rng: random.Random) -> tuple[Scene, str]:
     if kind < 0.04:
         scene = dataclasses.replace(draw(rng, None, False, False))
         return scene, rng.choice((scene.background, f"a meadow, {scene.background}"))
-    if kind < 0.24:  # the part alone
+    if kind < 0.22:  # the part alone
         scene = draw(rng, subject, False, True)
         return scene, _describe(rng, scene, part, coloured=False)
-    if kind < 0.36:  # subject and part both named
+    if kind < 0.38:  # subject and part both named
         scene = draw(rng, subject, True, True)
         text = _describe(rng, scene, subject, coloured=True)
         return scene, text.replace(subject, f"{subject} with {part}", 1)
     scene = draw(rng, subject, True, rng.random() < PART_SHARE)
     return scene, _describe(rng, scene, subject, coloured=True)
-
-
-def sample_bare(rng: random.Random) -> tuple[Scene, str]:
-    """A subject without its part under a caption that says so ("a bare red car"): the model knows well what one looks like.
-
-    Without such pictures a bare body is so rare that a model of this size draws something else where it leaves the
-    part away. Test prompts never say "bare", and what a caption without that word shows is unchanged.
-    """
-    scene = draw(rng, rng.choice(SUBJECTS), True, False)
-    text = _describe(rng, scene, scene.subject or "", coloured=True)
-    return scene, text.replace("a ", "a bare ", 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import autoencoder
 import numpy as np
 import scenes
 import torch
-from optim import MasterMuon
+from optim import MasterMuon, fast_dtype
 from tqdm import trange
 from workspace import Workspace, rate_at
 
@@ -19,7 +19,7 @@ SAVE_EVERY = 150
 def run(work: Workspace) -> None:
     pictures, _ = work.dataset()
     total = work.budget(2200, 3)
-    model = autoencoder.build(work.seed).bfloat16().to(memory_format=torch.channels_last)
+    model = autoencoder.build(work.seed).to(fast_dtype()).to(memory_format=torch.channels_last)
     optimiser = MasterMuon(model, autoencoder.muon_names(model), ema=0.998)
     checkpoint = work.load("ae.pt")
     start = 0
@@ -42,11 +42,11 @@ def run(work: Workspace) -> None:
             preview(work, pictures)
 
 
-def load(work: Workspace, dtype: torch.dtype = torch.bfloat16) -> autoencoder.TAESD:
+def load(work: Workspace, dtype: torch.dtype | None = None) -> autoencoder.TAESD:
     """The trained autoencoder (averaged weights), ready for encode and decode."""
     model = autoencoder.build(work.seed)
     model.load_state_dict(work.require("ae.pt", "ae")["weights"], strict=False)
-    return model.to(dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+    return model.to(dtype or fast_dtype()).to(memory_format=torch.channels_last).requires_grad_(False)
 
 
 def preview(work: Workspace, pictures: np.ndarray) -> None:

@@ -41,7 +41,7 @@ def run(work: Workspace) -> None:
     latents = work.require("latents.pt", "latents").float()
     ids = text_encoder.tokens(captions)
     empty = text_encoder.tokens([""])
-    total = work.budget(4000, 3)
+    total = work.budget(4500, 3)
     model = denoiser.Model(work.seed)
     optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.05, ema=0.998)
     checkpoint = work.load("flow.pt")
@@ -72,7 +72,7 @@ def run(work: Workspace) -> None:
             preview(work, "flow.pt", work.path("flow.png"))
 
 
-def load(work: Workspace, name: str, stage: str, dtype: torch.dtype = torch.bfloat16) -> denoiser.Model:
+def load(work: Workspace, name: str, stage: str, dtype: torch.dtype | None = None) -> denoiser.Model:
     """Denoiser and text encoder from a checkpoint's averaged weights."""
     model = denoiser.Model(work.seed, dtype)
     model.load_state_dict(work.require(name, stage)["weights"], strict=False)

@@ -2,8 +2,8 @@
 
 The flow model draws pictures from noise with many Euler steps; the student then learns the straight line between each
 noise and its picture (Liu et al. 2022), with sigma drawn mostly from the very values that 4 and 8 steps visit. The rest
-of every batch are real pictures, parts alone and bare bodies more often than in stage `flow`, because both are learned
-last. What a caption that names the subject alone shows stays the same.
+of every batch are real pictures, parts alone more often than in stage `flow`, because they are learned last. What a
+caption that names the subject alone shows stays the same, in the pairs as in the pictures.
 
 Many of the real pictures are met with a rectangle of their latents taken from another picture, and the velocity to learn
 leads back to the right one: the model mends what does not belong to the caption, at every noise level, instead of
@@ -37,7 +37,7 @@ SAVE_EVERY = 150
 def pairs(work: Workspace) -> dict[str, torch.Tensor]:
     """Ids [n, 32], noise and teacher's latents (float16 [n, 16, 16, 16]); made in chunks that survive an interrupt."""
     _, captions = work.dataset()
-    count = work.budget(1500, 16)
+    count = work.budget(2000, 16)
     chunk = min(CHUNK, count)
     done = work.load("pairs.pt") or {
         "ids": torch.empty(0, text_encoder.MIN_LENGTH, dtype=torch.long),
@@ -61,7 +61,7 @@ def shares(captions: list[str]) -> torch.Tensor:
     weights = []
     for caption in captions:
         named = any(subject in caption.split() or f"{subject}," in caption for subject in scenes.SUBJECTS)
-        weights.append(2.5 if "bare" in caption else 1.0 if named else 2.0)
+        weights.append(1.0 if named else 2.0)
     return torch.tensor(weights)
 
 
@@ -85,28 +85,24 @@ def with_foreign_patches(latents: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def train(work: Workspace, source: str, name: str, total: int, peak: float, free_share: float) -> None:
-    """Continue from checkpoint `source` into checkpoint `name`, for `total` steps.
-
-    free_share: how many of the bare bodies are shown under the caption that names the subject alone.
-    """
+def run(work: Workspace) -> None:
     data = pairs(work)
+    total = work.budget(2600, 3)
     _, captions = work.dataset()
     latents, ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
-    plain = text_encoder.tokens([caption.replace("bare ", "") for caption in captions])
     weights, empty = shares(captions), text_encoder.tokens([""])
     real_lengths = (ids != 0).sum(1)
     batch = work.budget(BATCH, 8)
     from_pairs = round(PAIR_SHARE * batch)
-    model = stage_flow.load(work, source, "flow").requires_grad_(True)
+    model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
     optimiser = MasterMuon(model, model.muon_names(), ema=0.995)
-    optimiser.load_weights(work.require(source, "flow")["weights"])
-    checkpoint = work.load(name)
+    optimiser.load_weights(work.require("flow.pt", "flow")["weights"])
+    checkpoint = work.load("reflow.pt")
     if checkpoint is not None:
         optimiser.load_state_dict(checkpoint["optimiser"])
     start = optimiser.steps
     visited = denoiser.shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
-    bar = trange(start, total, initial=start, total=total, desc=name.removesuffix(".pt"), mininterval=5)
+    bar = trange(start, total, initial=start, total=total, desc="reflow", mininterval=5)
     running = 0.0
     for step in bar:
         torch.manual_seed(work.seed * 1_000_003 + 29 + step)
@@ -116,8 +112,7 @@ def train(work: Workspace, source: str, name: str, total: int, peak: float, free
         real = torch.multinomial(fitting if fitting.any() else weights, batch, replacement=True)
         taught = torch.randint(len(data["ids"]), (from_pairs,)) if limit > 5 else torch.empty(0, dtype=torch.long)
         real = real[len(taught) :]
-        words = torch.where(torch.rand(len(real), 1) < free_share, plain[real], ids[real])
-        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, words)
+        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, ids[real])
         words = torch.cat((data["ids"][taught], words))
         noise = torch.cat((data["noise"][taught].float(), torch.randn(len(real), *denoiser.LATENT_SHAPE)))
         target = torch.cat((data["latents"][taught].float(), latents[real]))
@@ -132,14 +127,10 @@ def train(work: Workspace, source: str, name: str, total: int, peak: float, free
         velocity = model((1 - mix) * met + mix * noise, sigma, context)
         loss = (velocity - wanted).square().mean()
         loss.backward()
-        optimiser.step(rate_at(step, total, peak, flat=0.3))
+        optimiser.step(rate_at(step, total, PEAK_RATE, flat=0.3))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{running:.4f}")
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step == total - 1:
-            work.save(name, {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
-            stage_flow.preview(work, name, work.path(name).with_suffix(".png"))
-
-
-def run(work: Workspace) -> None:
-    train(work, "flow.pt", "reflow.pt", work.budget(1950, 3), PEAK_RATE, free_share=0.0)
+            work.save("reflow.pt", {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
+            stage_flow.preview(work, "reflow.pt", work.path("reflow.png"))

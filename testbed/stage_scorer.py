@@ -15,6 +15,7 @@ import scenes
 import score
 import stage_ae
 import torch
+from optim import fast_dtype
 from torch.nn import functional
 from tqdm import tqdm, trange
 from workspace import Workspace, log
@@ -129,9 +130,9 @@ def degrade(work: Workspace, pictures: np.ndarray) -> np.ndarray:
     model = stage_ae.load(work)
     out = []
     for start in tqdm(range(0, len(pictures), 32), "scorer: round trip", mininterval=5):
-        x = score.to_tensor(pictures[start : start + 32]).bfloat16().contiguous(memory_format=torch.channels_last)
+        x = score.to_tensor(pictures[start : start + 32]).to(fast_dtype()).contiguous(memory_format=torch.channels_last)
         latent = model.taesd_encoder(x)
-        latent = latent + 0.4 * torch.rand(len(x), 1, 1, 1).square().bfloat16() * torch.randn_like(latent)
+        latent = latent + 0.4 * torch.rand(len(x), 1, 1, 1).square().to(x.dtype) * torch.randn_like(latent)
         decoded = model.taesd_decoder(latent).float().clamp(0, 1) * 255
         out.append(decoded.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(out)
@@ -156,7 +157,7 @@ def run(work: Workspace) -> None:
         chosen = torch.randint(len(pictures), (BATCH,))
         x, target = augment(score.to_tensor(pictures[chosen.numpy()]), targets[chosen])
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
             logits = model(x)
         logits = logits.float()
         known = (target[:, :16] >= 0).float()

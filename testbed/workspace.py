@@ -58,11 +58,11 @@ class Workspace:
 
     def dataset(self) -> tuple[np.ndarray, list[str]]:
         """Pictures uint8 [n, 128, 128, 3] of the training distribution and their captions, rendered once."""
-        count, bare = self.budget(9000, 96), self.budget(900, 8)
+        count = self.budget(10_000, 96)
         pictures_path, captions_path = self.path("pictures.npy"), self.path("captions.json")
         if not captions_path.exists():
             rng = random.Random(self.seed + 1)
-            drawn = [scenes.sample(rng) for _ in range(count)] + [scenes.sample_bare(rng) for _ in range(bare)]
+            drawn = [scenes.sample(rng) for _ in range(count)]
             pictures = np.stack([scenes.render(scene) for scene, _ in tqdm(drawn, "render")])
             np.save(pictures_path, pictures)
             captions_path.write_text(json.dumps([caption for _, caption in drawn]))

@@ -14,16 +14,16 @@ import math
 import torch
 from torch import Tensor
 
-from .layout import JointLayout
+from .layout import Layout
 
 
-def mmdit_mask(layout: JointLayout, queries: int, keys: int) -> Tensor:
+def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
     """Additive mask of one joint attention.
 
     Returns (B or 1, queries, keys + sum of N1), float64: 0 visible, -inf hidden, -beta_c + log m for the flipped
     copies, which stand after the sequence, negative by negative. B is that of the regions, else 1.
     """
-    rows, cols = layout.resolve(queries), layout.resolve(keys)
+    rows, cols = layout.query_spans(queries), layout.key_spans(keys)
     batch = max([n.region.shape[0] for n in layout.negatives if n.region is not None], default=1)
     mask = torch.full((batch, queries, keys), -math.inf, dtype=torch.float64)
     for row_role, row in rows:
@@ -47,7 +47,7 @@ def mmdit_mask(layout: JointLayout, queries: int, keys: int) -> Tensor:
     return torch.cat([mask, *flipped], dim=-1)
 
 
-def joint_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: JointLayout, scale: float | None = None) -> Tensor:
+def vsf_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float | None = None) -> Tensor:
     """VSF attention by one softmax under mmdit_mask, in double precision.
 
     q: (B, H, Lq, D); k, v: (B, H, Lk, D). Returns (B, H, Lq, D), float64.
@@ -55,7 +55,7 @@ def joint_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: JointLayout, 
     q, k, v = q.double(), k.double(), v.double()
     keys, values = [k], [v]
     for c, n in enumerate(layout.negatives):
-        for role, col in layout.resolve(k.shape[-2]):
+        for role, col in layout.key_spans(k.shape[-2]):
             if role == c:
                 keys.append(k[..., col, :])
                 values.append(-n.alpha * v[..., col, :])

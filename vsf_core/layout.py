@@ -1,4 +1,4 @@
-"""Where the positive text P, the image I and the negatives N0 stand in a joint sequence."""
+"""Where the positive text P, the image I and the negatives N0 stand in an attention call."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Role = Literal["P", "I"] | int
+Spans = list[tuple[Role, slice]]
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,19 @@ class Negative:
 
 
 @dataclass(frozen=True)
-class JointLayout:
-    """The order of a joint sequence, such as [N0][P][I], and the settings of its negatives.
+class Layout:
+    """The order of the tokens in one kind of attention, and the settings of its negatives.
+
+    joint attention    segments such as [N0][P][I]; the queries are the same tokens
+    text refiners      segments without I, such as [P][N0]: each sees itself alone
+    cross-attention    segments of the context, [P][N0]; queries: (Segment("I", None),), the image alone
 
     At most one segment may have length None; it takes what the fixed ones leave, so that keys may outnumber queries
     (cached reference tokens count as image). Negative c is the union of all segments with role c.
     """
     segments: tuple[Segment, ...]
     negatives: tuple[Negative, ...]
+    queries: tuple[Segment, ...] | None = None
 
     def __post_init__(self) -> None:
         roles = {s.role for s in self.segments if isinstance(s.role, int)}
@@ -42,28 +48,53 @@ class JointLayout:
         if sum(s.length is None for s in self.segments) > 1:
             raise ValueError("only one segment may have an open length")
 
+    def fits(self, queries: int, keys: int) -> bool:
+        """Whether an attention of this many tokens can have this layout; others (image-only attention) are not ours.
+
+        A cross-attention with as many queries as keys cannot be told from self-attention: see `is_ambiguous`.
+        """
+        if self.queries is None:
+            return _fits(self.segments, queries) and _fits(self.segments, keys)
+        return queries != keys and _fits(self.segments, keys)
+
+    def is_ambiguous(self, queries: int, keys: int) -> bool:
+        """Whether this may be our cross-attention, or self-attention of an image with as many tokens as our text."""
+        return self.queries is not None and queries == keys and _fits(self.segments, keys)
+
     @property
-    def fixed_length(self) -> int:
-        """Tokens in the segments of known length."""
-        return sum(s.length or 0 for s in self.segments)
+    def has_image_queries(self) -> bool:
+        """Whether negatives act in this attention: not in a text refiner, where each is only kept apart."""
+        return any(s.role == "I" for s in self.queries or self.segments)
 
-    def fits(self, length: int) -> bool:
-        """Whether a sequence of this many tokens can have this layout; others (image-only attention) are not ours."""
-        is_open = any(s.length is None for s in self.segments)
-        return length > self.fixed_length if is_open else length == self.fixed_length
+    def key_spans(self, length: int) -> Spans:
+        """(role, slice) of each non-empty segment of `length` keys, in order."""
+        return _resolve(self.segments, length)
 
-    def resolve(self, length: int) -> list[tuple[Role, slice]]:
-        """(role, slice) of each non-empty segment of a sequence of `length` tokens, in order."""
-        if not self.fits(length):
-            raise ValueError(f"a sequence of {length} tokens does not fit {self.segments}")
-        spans: list[tuple[Role, slice]] = []
-        start = 0
-        for s in self.segments:
-            stop = start + (s.length if s.length is not None else length - self.fixed_length)
-            if stop > start:
-                spans.append((s.role, slice(start, stop)))
-            start = stop
-        return spans
+    def query_spans(self, length: int) -> Spans:
+        """(role, slice) of each non-empty segment of `length` queries, in order."""
+        return _resolve(self.queries or self.segments, length)
+
+
+def _fixed(segments: tuple[Segment, ...]) -> int:
+    return sum(s.length or 0 for s in segments)
+
+
+def _fits(segments: tuple[Segment, ...], length: int) -> bool:
+    is_open = any(s.length is None for s in segments)
+    return length > _fixed(segments) if is_open else length == _fixed(segments)
+
+
+def _resolve(segments: tuple[Segment, ...], length: int) -> Spans:
+    if not _fits(segments, length):
+        raise ValueError(f"a sequence of {length} tokens does not fit {segments}")
+    spans: Spans = []
+    start = 0
+    for s in segments:
+        stop = start + (s.length if s.length is not None else length - _fixed(segments))
+        if stop > start:
+            spans.append((s.role, slice(start, stop)))
+        start = stop
+    return spans
 
 
 def take(t: Tensor, spans: list[slice]) -> Tensor:
@@ -74,6 +105,8 @@ def take(t: Tensor, spans: list[slice]) -> Tensor:
             joined[-1] = slice(joined[-1].start, s.stop)
         else:
             joined.append(s)
+    if not joined:
+        return t[..., :0, :]
     if len(joined) == 1:
         return t[..., joined[0], :]
     return torch.cat([t[..., s, :] for s in joined], dim=-2)

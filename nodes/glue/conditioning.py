@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,12 +16,16 @@ WORDS = "vsf_words"
 
 @dataclass(frozen=True)
 class NegativePrompt:
-    """One negative and its settings. tokens: (1 or B, LN, C) text encoder output without padding."""
+    """One negative and its settings. tokens: (1 or B, LN, C) text encoder output without padding.
+
+    options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
+    """
     tokens: Tensor
     scale: float
     bias: float
     start_percent: float
     end_percent: float
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
@@ -50,7 +54,7 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
         end = min(end_percent, *(options.get(k, 1.0) for k in ("end_percent", "clip_end_percent")))
         words = without_padding(tokens, options)
         if words.shape[1] > 0 and start < end:
-            prompts.append(NegativePrompt(words, scale, bias, start, end))
+            prompts.append(NegativePrompt(words, scale, bias, start, end, options))
     return prompts
 
 

@@ -2,15 +2,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention as comfy_attention
 from torch import Tensor
 
 from ...vsf_core.attention import LSEAttention, find_lse_kernel, math_attention
-from ...vsf_core.joint import joint_attention_concatenated, joint_attention_merged
-from ...vsf_core.layout import JointLayout
+from ...vsf_core.forms import vsf_attention_concatenated, vsf_attention_merged
+from ...vsf_core.layout import Layout
 
 log = logging.getLogger("vsf")
 
@@ -25,41 +25,54 @@ class VSFAttention:
     does not matter.
     """
 
-    def __init__(self, layout: JointLayout, previous: Callable[..., Tensor] | None) -> None:
+    def __init__(self, layouts: Sequence[Layout], previous: Callable[..., Tensor] | None, batch: int | None = None) -> None:
+        """layouts: of every kind of attention in the model that the text takes part in; the first that fits a call is its.
+        batch: rows of the model call, None for any."""
         # Settings live in attributes of this object, never in transformer_options: TorchCompileModel drops the guards of
         # everything kept there, and a changed scale would not be seen.
-        self.layout = layout
+        self.layouts = tuple(layouts)
+        self.batch = batch
         self.previous = previous
         self.calls = 0
 
     def __call__(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int,
                  mask: Tensor | None = None, attn_precision: Any = None, skip_reshape: bool = False,
                  skip_output_reshape: bool = False, **kwargs: Any) -> Tensor:
-        if not self.layout.fits(q.shape[2] if skip_reshape else q.shape[1]):
-            # attention that the text takes no part in, such as SD3.5 Medium's second one
+        layout = self._layout(len(q), *(t.shape[2 if skip_reshape else 1] for t in (q, k)))
+        if layout is None:  # attention that the text takes no part in, such as SD3.5 Medium's second one
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
                               skip_output_reshape=skip_output_reshape, **kwargs)
-        self.calls += 1
+        self.calls += layout.has_image_queries
         if not skip_reshape:
             q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
             k, v = (_split_heads(t, q.shape[-1]) for t in (k, v))
 
-        kernel = self._lse_kernel(func, q, k, v, mask, attn_precision)
+        kernel = self._lse_kernel(layout, func, q, k, v, mask)
         if kernel is not None:
             scale = kwargs.get("scale")
-            out = joint_attention_merged(q, k, v, self.layout, lambda q, k, v: kernel(q, k, v, scale))
+            out = vsf_attention_merged(q, k, v, layout, lambda q, k, v: kernel(q, k, v, scale))
         else:
             def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
                 return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
                                   skip_output_reshape=True, **kwargs)
-            out = joint_attention_concatenated(q, k, v, self.layout, attend, mask)
+            out = vsf_attention_concatenated(q, k, v, layout, attend, mask)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
 
     def _base(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
 
-    def _lse_kernel(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-                    attn_precision: Any) -> LSEAttention | None:
+    def _layout(self, batch: int, queries: int, keys: int) -> Layout | None:
+        """The layout of a call, or None for attention without text."""
+        for layout in self.layouts:
+            if layout.fits(queries, keys) and (layout.has_image_queries or self.batch in (None, batch)):
+                return layout  # a text refiner has one row a prompt: Krea 2 also attends over layers, one row a token
+        if any(layout.is_ambiguous(queries, keys) for layout in self.layouts):
+            raise RuntimeError(f"VSF: prompt and negative have {keys} tokens together, just as many as the picture, and this "
+                               "model's attention does not tell which is which. Make the picture a step larger or smaller.")
+        return None
+
+    def _lse_kernel(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor,
+                    mask: Tensor | None) -> LSEAttention | None:
         """The kernel of the merged form, or None for the concatenated one.
 
         Only where ComfyUI itself would call PyTorch's SDPA: a backend or an override that the user chose (sage, xformers,
@@ -68,7 +81,7 @@ class VSFAttention:
         """
         pytorch = func is comfy_attention.attention_pytorch.__wrapped__ and self.previous is None
         kernel = find_lse_kernel(q, k, v) if pytorch and mask is None else None
-        if kernel is None and any(n.region is not None for n in self.layout.negatives):
+        if kernel is None and any(n.region is not None for n in layout.negatives):
             kernel = find_lse_kernel(q, k, v) or math_attention
         if self.calls == 1:
             log.debug("VSF: attention of %s by %s", tuple(q.shape),

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from ...vsf_core.layout import Negative
 from ...vsf_core.schedule import SigmaWindow
 from .conditioning import NegativePrompt
-from .families import Family, ModelCall, find_family
+from .families import TEXT, Encoded, Family, ModelCall, find_family, plain_tokens, text_key
 from .override import OVERRIDE, VSFAttention
 
 log = logging.getLogger("vsf")
@@ -38,22 +38,27 @@ KEY = "vsf"
 
 @dataclass
 class Run:
-    """State of one sampling run. windows: of each negative; positive: uuids of the positive conditionings."""
+    """State of one sampling run. windows, encoded: of each negative; positive: uuids of the positive conditionings."""
     windows: list[SigmaWindow]
+    encoded: list[Encoded]
     positive: frozenset[Any]
     calls_seen: int = 0  # forwards in which our override was called
     steps_seen: int = 0
     steps_in_window: int = 0
     tagged: int = 0
-    tags: dict[tuple[int, ...], NegativesCond] = field(default_factory=dict)
+    tags: dict[tuple[tuple[int, ...], int], NegativesCond] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ActiveNegatives:
-    """The negatives that act in one call of the model, for every row of its batch. tokens: (B, LN, C) of each."""
+    """The negatives that act in one call of the model. encoded: of each, with a row for every row of the batch."""
     run: Run
     settings: tuple[Negative, ...]
-    tokens: list[Tensor]
+    encoded: list[Encoded]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
+        """The same with every tensor changed."""
+        return ActiveNegatives(self.run, self.settings, [{k: change(t) for k, t in e.items()} for e in self.encoded])
 
 
 class NegativesCond(comfy.conds.CONDRegular):
@@ -64,20 +69,18 @@ class NegativesCond(comfy.conds.CONDRegular):
     cond: ActiveNegatives
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> NegativesCond:
-        tokens = [comfy.utils.repeat_to_batch_size(t, batch_size) for t in self.cond.tokens]
-        return self._copy_with(ActiveNegatives(self.cond.run, self.cond.settings, tokens))
+        return self._copy_with(self.cond.map(lambda t: comfy.utils.repeat_to_batch_size(t, batch_size)))
 
     def can_concat(self, other: NegativesCond) -> bool:
         return self.cond.settings is other.cond.settings
 
     def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
         # every chunk of the batch has the same negatives: can_concat saw to that
-        tokens = [t.repeat(1 + len(others), 1, 1) for t in self.cond.tokens]
-        return ActiveNegatives(self.cond.run, self.cond.settings, tokens)
+        return self.cond.map(lambda t: t.repeat(1 + len(others), *[1] * (t.ndim - 1)))
 
     def size(self) -> list[int]:
-        batch, _, width = self.cond.tokens[0].shape
-        return [batch, sum(t.shape[1] for t in self.cond.tokens), width]
+        batch, _, width = self.cond.encoded[0][TEXT].shape
+        return [batch, sum(e[TEXT].shape[1] for e in self.cond.encoded), width]
 
 
 def attach(model: ModelPatcher, negatives: list[NegativePrompt]) -> ModelPatcher:
@@ -87,6 +90,9 @@ def attach(model: ModelPatcher, negatives: list[NegativePrompt]) -> ModelPatcher
     family = find_family(patched.model)
     patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives))
     patched.set_attachments(KEY, patch)
+    for name, make in getattr(family, "OBJECT_PATCHES", {}).items():
+        if name not in patched.object_patches or earlier is None:
+            patched.add_object_patch(name, make(patched.get_model_object(name)))
     for level, wrapper in ((WrappersMP.SAMPLER_SAMPLE, patch.sampler_sample),
                            (WrappersMP.CALC_COND_BATCH, patch.calc_cond_batch),
                            (WrappersMP.APPLY_MODEL, patch.apply_model)):
@@ -110,10 +116,12 @@ class VSFPatch:
         sampling = guider.inner_model.model_sampling
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
                    for n in self.negatives]
-        run = Run(windows, frozenset(entry["uuid"] for entry in guider.conds["positive"]))
+        encode = getattr(self.family, "encode", plain_tokens)
+        encoded = [encode(guider.inner_model, n) for n in self.negatives]
+        run = Run(windows, encoded, frozenset(entry["uuid"] for entry in guider.conds["positive"]))
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
-        log.info("VSF: %s", "; ".join(f"negative of {n.tokens.shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
-                                      for n in self.negatives))
+        log.info("VSF: %s", "; ".join(f"negative of {e[TEXT].shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
+                                      for n, e in zip(self.negatives, encoded, strict=True)))
         samples = executor(guider, sigmas, extra_args, *args, **kwargs)
         _check_run(run, guider)
         return samples
@@ -130,8 +138,7 @@ class VSFPatch:
         if not active:
             return executor(model, conds, x_in, timestep, model_options)
         run.steps_in_window += 1
-        tag = self._tag(run, active)
-        tagged = [entries and [self._tagged(run, entry, tag) for entry in entries] for entries in conds]
+        tagged = [entries and [self._tagged(run, entry, active) for entry in entries] for entries in conds]
         return executor(model, tagged, x_in, timestep, model_options)
 
     def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
@@ -141,18 +148,21 @@ class VSFPatch:
         sigma = float(timestep[0])
         return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
 
-    def _tag(self, run: Run, active: tuple[int, ...]) -> NegativesCond:
-        if active not in run.tags:
-            chosen = [self.negatives[c] for c in active]
-            settings = tuple(Negative(n.scale, n.bias) for n in chosen)
-            run.tags[active] = NegativesCond(ActiveNegatives(run, settings, [n.tokens for n in chosen]))
-        return run.tags[active]
+    def _tag(self, run: Run, active: tuple[int, ...], length: int) -> NegativesCond:
+        """One tag for all positives of a length: ComfyUI batches contexts of different lengths by repeating them (UNets,
+        CONDCrossAttn), and a positive that counts twice would halve the negative."""
+        if (active, length) not in run.tags:
+            settings = tuple(Negative(self.negatives[c].scale, self.negatives[c].bias) for c in active)
+            tokens = [run.encoded[c] for c in active]
+            run.tags[active, length] = NegativesCond(ActiveNegatives(run, settings, tokens))
+        return run.tags[active, length]
 
-    @staticmethod
-    def _tagged(run: Run, entry: dict[str, Any], tag: NegativesCond) -> dict[str, Any]:
+    def _tagged(self, run: Run, entry: dict[str, Any], active: tuple[int, ...]) -> dict[str, Any]:
         if entry.get("uuid") not in run.positive:
             return entry
         run.tagged += 1
+        text = entry["model_conds"].get(text_key(self.family))
+        tag = self._tag(run, active, 0 if text is None else text.cond.shape[1])
         return {**entry, "model_conds": {**entry["model_conds"], KEY: tag}}
 
     def apply_model(self, executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
@@ -161,23 +171,25 @@ class VSFPatch:
         active: ActiveNegatives | None = conds.pop(KEY, None)
         if active is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
-        if c_crossattn is None:
+        call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family))
+        if call.context is None:
             raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
                              "node, or connect a positive prompt.")
-        tokens = []
-        for n in active.tokens:
-            if n.shape[-1] != c_crossattn.shape[-1]:
-                raise ValueError(f"VSF: expected a negative of width {c_crossattn.shape[-1]}, as the positive prompt has, "
-                                 f"found {n.shape[-1]}. Encode the negative with the text encoder (CLIP) of this model.")
-            tokens.append(n.to(c_crossattn))
-        call = ModelCall(executor.class_obj, x, c_crossattn, conds)
-        layout = self.family.lengthen(call, tokens, active.settings)
-        attention = VSFAttention(layout, transformer_options.get(OVERRIDE))
+        active = active.map(lambda t: t.to(call.context.device, call.context.dtype))
+        for encoded in active.encoded:
+            if encoded[TEXT].shape[-1] != call.context.shape[-1]:
+                raise ValueError(f"VSF: expected a negative of width {call.context.shape[-1]}, as the positive prompt has, "
+                                 f"found {encoded[TEXT].shape[-1]}. Encode the negative with the text encoder (CLIP) of "
+                                 "this model.")
+        call.negatives = active.encoded
+        layouts = self.family.lengthen(call, [e[TEXT] for e in active.encoded], active.settings)
+        attention = VSFAttention(layouts, transformer_options.get(OVERRIDE), len(call.context))
         forward = ForwardSeen()
-        options = _with_innermost_wrapper(transformer_options, forward)
+        options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
+        c_crossattn = call.conds.pop("c_crossattn")
         with _own_compilation(transformer_options):
-            out = executor(x, t, c_concat, call.context, control, options, **call.conds)
+            out = executor(x, t, c_concat, c_crossattn, control, options, **call.conds)
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
         return out
 

@@ -107,7 +107,7 @@ def test_interrupt_leaves_nothing_behind(model):
 
 
 def test_large_bias_tends_to_off(model):
-    """beta 5 leaves less than beta 0; the formula's limit is tested in core/test_joint.py, beyond the node's range."""
+    """beta 5 leaves less than beta 0; the formula's limit is tested in core/test_forms.py, beyond the node's range."""
     off = tiny.sample(model, POSITIVE)
     effect = [(tiny.sample(vsf.guide(model, vsf.negative(), bias=b), POSITIVE) - off).norm() for b in (0.0, 1.0, 2.5, 5.0)]
     assert effect == sorted(effect, reverse=True)

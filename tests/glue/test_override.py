@@ -7,10 +7,10 @@ import comfy.ldm.modules.attention as comfy_attention
 import pytest
 import torch
 from vsf_pack.nodes.glue.override import OVERRIDE, VSFAttention
-from vsf_pack.vsf_core.dense import joint_attention_dense
-from vsf_pack.vsf_core.layout import JointLayout, Negative, Segment
+from vsf_pack.vsf_core.dense import vsf_attention_dense
+from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 
-LAYOUT = JointLayout((Segment(0, 3), Segment("P", 4), Segment("I", 8)), (Negative(2.0, 0.4),))
+LAYOUT = Layout((Segment(0, 3), Segment("P", 4), Segment("I", 8)), (Negative(2.0, 0.4),))
 BACKENDS = ["pytorch", "sub_quad", "split", "basic"]
 B, H, L, D = 2, 4, 15, 16
 
@@ -29,12 +29,12 @@ def flat(t: torch.Tensor) -> torch.Tensor:
     return t.transpose(1, 2).flatten(2)
 
 
-def options(layout: JointLayout = LAYOUT, previous=None) -> dict:
-    return {OVERRIDE: VSFAttention(layout, previous)}
+def options(layout: Layout = LAYOUT, previous=None) -> dict:
+    return {OVERRIDE: VSFAttention([layout], previous)}
 
 
-def check(out: torch.Tensor, q, k, v, scale: float | None = None, layout: JointLayout = LAYOUT) -> None:
-    torch.testing.assert_close(out.double(), flat(joint_attention_dense(q, k, v, layout, scale)), atol=2e-5, rtol=1e-5)
+def check(out: torch.Tensor, q, k, v, scale: float | None = None, layout: Layout = LAYOUT) -> None:
+    torch.testing.assert_close(out.double(), flat(vsf_attention_dense(q, k, v, layout, scale)), atol=2e-5, rtol=1e-5)
 
 
 def test_heads_first(attention):
@@ -71,8 +71,8 @@ def test_a_mask_of_the_model(attention):
     mask = torch.zeros(1, 1, 1, 12)
     mask[..., 2] = -1e4  # the third positive key, which is token 5
     kept = [t for t in range(L) if t != 5]
-    without = JointLayout((Segment(0, 3), Segment("P", 3), Segment("I", 8)), LAYOUT.negatives)
-    expected = flat(joint_attention_dense(*(t[:, :, kept] for t in (q, k, v)), without))
+    without = Layout((Segment(0, 3), Segment("P", 3), Segment("I", 8)), LAYOUT.negatives)
+    expected = flat(vsf_attention_dense(*(t[:, :, kept] for t in (q, k, v)), without))
     for out in (attention(q, k, v, H, mask, skip_reshape=True, transformer_options=options()),
                 attention(q, k, v, H, mask=mask, skip_reshape=True, transformer_options=options())):
         torch.testing.assert_close(out.double()[:, kept], expected, atol=2e-5, rtol=1e-5)
@@ -81,7 +81,7 @@ def test_a_mask_of_the_model(attention):
 def test_a_region_needs_no_kernel_of_the_backend(attention):
     q, k, v = heads_first()
     region = torch.linspace(0, 1, 8)[None]
-    layout = JointLayout(LAYOUT.segments, (Negative(2.0, 0.4, region),))
+    layout = Layout(LAYOUT.segments, (Negative(2.0, 0.4, region),))
     check(attention(q, k, v, H, skip_reshape=True, transformer_options=options(layout)), q, k, v, layout=layout)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ....vsf_core.layout import JointLayout, Negative, Segment
+from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import prepend_text
 
@@ -20,5 +20,5 @@ def refuse(base_model: Any) -> str | None:
     return None
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> JointLayout:
-    return JointLayout((*prepend_text(call, tokens), Segment("I", None)), negatives)
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    return [Layout((*prepend_text(call, tokens), Segment("I", None)), negatives)]

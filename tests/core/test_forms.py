@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from vsf_pack.vsf_core.attention import cpu_flash, math_attention
-from vsf_pack.vsf_core.dense import joint_attention_dense, mmdit_mask
-from vsf_pack.vsf_core.joint import joint_attention_concatenated, joint_attention_merged
-from vsf_pack.vsf_core.layout import JointLayout, Negative, Segment
+from vsf_pack.vsf_core.dense import mmdit_mask, vsf_attention_dense
+from vsf_pack.vsf_core.forms import vsf_attention_concatenated, vsf_attention_merged
+from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -24,17 +24,17 @@ def qkv(length: int, *, keys: int | None = None, batch=1, heads=2, kv_heads=2, d
     return [2.0 * torch.randn(batch, h, n, dim, generator=g, dtype=dtype) for h, n in shapes]
 
 
-FRONT = JointLayout((Segment(0, 3), Segment("P", 4), Segment("I", None)), (Negative(2.0, 0.4),))
-MIDDLE = JointLayout((Segment("P", 4), Segment(0, 3), Segment("I", None)), (Negative(2.0, 0.4),))
-END = JointLayout((Segment("I", None), Segment("P", 4), Segment(0, 3)), (Negative(2.0, 0.4),))
-SPLIT = JointLayout((Segment("P", 1), Segment(0, 2), Segment("P", 4), Segment("I", 5), Segment(0, 1), Segment("I", 2)),
+FRONT = Layout((Segment(0, 3), Segment("P", 4), Segment("I", None)), (Negative(2.0, 0.4),))
+MIDDLE = Layout((Segment("P", 4), Segment(0, 3), Segment("I", None)), (Negative(2.0, 0.4),))
+END = Layout((Segment("I", None), Segment("P", 4), Segment(0, 3)), (Negative(2.0, 0.4),))
+SPLIT = Layout((Segment("P", 1), Segment(0, 2), Segment("P", 4), Segment("I", 5), Segment(0, 1), Segment("I", 2)),
                     (Negative(2.0, 0.4),))
-TWO = JointLayout((Segment(0, 3), Segment(1, 2), Segment("P", 4), Segment("I", None)), (Negative(2.0), Negative(0.7, 1.5)))
+TWO = Layout((Segment(0, 3), Segment(1, 2), Segment("P", 4), Segment("I", None)), (Negative(2.0), Negative(0.7, 1.5)))
 LAYOUTS = {"front": FRONT, "middle": MIDDLE, "end": END, "split": SPLIT, "two": TWO}
 
 
 @pytest.fixture(params=LAYOUTS)
-def layout(request) -> JointLayout:
+def layout(request) -> Layout:
     return LAYOUTS[request.param]
 
 
@@ -44,48 +44,48 @@ def layout(request) -> JointLayout:
 def test_merged_equals_dense(layout, kernel, kv_heads, batch):
     q, k, v = qkv(15, batch=batch, kv_heads=kv_heads)
     if kv_heads == 1:
-        expected = joint_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
+        expected = vsf_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
     else:
-        expected = joint_attention_dense(q, k, v, layout)
-    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, kernel), expected, rtol=1e-10, atol=1e-10)
+        expected = vsf_attention_dense(q, k, v, layout)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, layout, kernel), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_concatenated_equals_dense(layout, kv_heads):
     q, k, v = qkv(15, batch=2, kv_heads=kv_heads)
-    expected = joint_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
-    torch.testing.assert_close(joint_attention_concatenated(q, k, v, layout, sdpa), expected, rtol=1e-10, atol=1e-10)
+    expected = vsf_attention_dense(q, k.expand_as(q), v.expand_as(q), layout)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_more_keys_than_queries():
     """Cached reference keys stand after the image's and count as image."""
     q, k, v = qkv(13, keys=17)
-    expected = joint_attention_dense(q, k, v, FRONT)
+    expected = vsf_attention_dense(q, k, v, FRONT)
     assert expected.shape == q.shape
-    torch.testing.assert_close(joint_attention_merged(q, k, v, FRONT, cpu_flash), expected)
-    torch.testing.assert_close(joint_attention_concatenated(q, k, v, FRONT, sdpa), expected)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, FRONT, cpu_flash), expected)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, FRONT, sdpa), expected)
 
 
 def test_region_equals_dense(layout):
     q, k, v = qkv(15, batch=2)
-    image = sum(s.stop - s.start for role, s in layout.resolve(15) if role == "I")
+    image = sum(s.stop - s.start for role, s in layout.key_spans(15) if role == "I")
     region = torch.linspace(0, 1, 2 * image, dtype=torch.float64).reshape(2, image)
     layout = dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
-    expected = joint_attention_dense(q, k, v, layout)
-    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, cpu_flash), expected)
+    expected = vsf_attention_dense(q, k, v, layout)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, layout, cpu_flash), expected)
     with pytest.raises(ValueError, match="region"):
-        joint_attention_concatenated(q, k, v, layout, sdpa)
+        vsf_attention_concatenated(q, k, v, layout, sdpa)
 
 
-def with_region(layout: JointLayout, region: Tensor) -> JointLayout:
+def with_region(layout: Layout, region: Tensor) -> Layout:
     return dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
 
 
 def test_region_of_ones_is_no_region_and_of_zeros_is_off():
     q, k, v = qkv(15)
-    plain = joint_attention_merged(q, k, v, FRONT, cpu_flash)
-    ones = joint_attention_merged(q, k, v, with_region(FRONT, torch.ones(1, 8, dtype=torch.float64)), cpu_flash)
-    zeros = joint_attention_merged(q, k, v, with_region(FRONT, torch.zeros(1, 8, dtype=torch.float64)), cpu_flash)
+    plain = vsf_attention_merged(q, k, v, FRONT, cpu_flash)
+    ones = vsf_attention_merged(q, k, v, with_region(FRONT, torch.ones(1, 8, dtype=torch.float64)), cpu_flash)
+    zeros = vsf_attention_merged(q, k, v, with_region(FRONT, torch.zeros(1, 8, dtype=torch.float64)), cpu_flash)
     off = sdpa(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], None)
     assert torch.equal(ones, plain)
     torch.testing.assert_close(zeros[:, :, 3:], off, rtol=1e-15, atol=1e-15)
@@ -96,15 +96,15 @@ def test_large_bias_is_off():
     q, k, v = qkv(15)
     off = sdpa(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], None)
     far = dataclasses.replace(FRONT, negatives=(Negative(2.0, 60.0),))
-    torch.testing.assert_close(joint_attention_merged(q, k, v, far, cpu_flash)[:, :, 3:], off)
-    torch.testing.assert_close(joint_attention_concatenated(q, k, v, far, sdpa)[:, :, 3:], off)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, far, cpu_flash)[:, :, 3:], off)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, far, sdpa)[:, :, 3:], off)
 
 
 def test_permuting_the_negative_changes_only_its_own_rows():
     q, k, v = qkv(15)
     order = torch.tensor([2, 0, 1, *range(3, 15)])
-    out = joint_attention_merged(q, k, v, FRONT, cpu_flash)
-    permuted = joint_attention_merged(q[:, :, order], k[:, :, order], v[:, :, order], FRONT, cpu_flash)
+    out = vsf_attention_merged(q, k, v, FRONT, cpu_flash)
+    permuted = vsf_attention_merged(q[:, :, order], k[:, :, order], v[:, :, order], FRONT, cpu_flash)
     torch.testing.assert_close(permuted, out[:, :, order])
 
 
@@ -124,8 +124,8 @@ def test_the_models_own_mask_is_kept(mask, where):
     """Against a dense sum over the visible keys, query by query."""
     q, k, v = qkv(15, batch=2)
     own = mask(15, 12)
-    out = joint_attention_concatenated(q, k, v, where, sdpa, own)
-    kinds = [role for role, s in where.resolve(15) for _ in range(s.stop - s.start)]
+    out = vsf_attention_concatenated(q, k, v, where, sdpa, own)
+    kinds = [role for role, s in where.key_spans(15) for _ in range(s.stop - s.start)]
     positive = [j for j, kind in enumerate(kinds) if kind in ("P", "I")]
     additive = torch.zeros(own.shape, dtype=torch.float64).masked_fill(~own, -math.inf) if own.dtype == torch.bool else own
     while additive.ndim < 4:
@@ -146,7 +146,7 @@ def test_the_models_own_mask_is_kept(mask, where):
 
 def test_dense_mask_is_the_table():
     mask = mmdit_mask(TWO, 15, 15)[0]
-    kinds = [str(role) for role, s in TWO.resolve(15) for _ in range(s.stop - s.start)]
+    kinds = [str(role) for role, s in TWO.key_spans(15) for _ in range(s.stop - s.start)]
     for i, query in enumerate(kinds):
         for j, key in enumerate(kinds):
             assert mask[i, j] == (0.0 if reference.visible(query, key) else -math.inf), (query, key)
@@ -156,10 +156,10 @@ def test_dense_mask_is_the_table():
 
 def test_dense_equals_the_independent_reference():
     q, k, v = qkv(15, batch=2)
-    kinds = [str(role) for role, s in TWO.resolve(15) for _ in range(s.stop - s.start)]
+    kinds = [str(role) for role, s in TWO.key_spans(15) for _ in range(s.stop - s.start)]
     negatives = [reference.RefNegative(torch.zeros(1, 0, 1), n.alpha, n.beta) for n in TWO.negatives]
     expected = reference.dense_attention(q, k, v, kinds, negatives, [True, True])
-    torch.testing.assert_close(joint_attention_dense(q, k, v, TWO), expected)
+    torch.testing.assert_close(vsf_attention_dense(q, k, v, TWO), expected)
 
 
 def test_reference_by_matrices_equals_reference_by_loops():
@@ -178,11 +178,11 @@ def test_any_layout(data, seed, batch, groups):
     count = data.draw(st.integers(1, 3))
     negatives = tuple(Negative(data.draw(st.floats(0, 8)), data.draw(st.sampled_from([0.0, 0.3, 4.0]))) for _ in range(count))
     roles = data.draw(st.permutations([*range(count), "I", "P", *data.draw(st.lists(st.sampled_from(["I", "P"]), max_size=2))]))
-    layout = JointLayout(tuple(Segment(role, data.draw(st.integers(1, 6))) for role in roles), negatives)
-    q, k, v = qkv(layout.fixed_length, batch=batch, heads=2, kv_heads=2 // groups, seed=seed)
-    expected = joint_attention_dense(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), layout)
-    torch.testing.assert_close(joint_attention_merged(q, k, v, layout, cpu_flash), expected)
-    torch.testing.assert_close(joint_attention_concatenated(q, k, v, layout, sdpa), expected)
+    layout = Layout(tuple(Segment(role, data.draw(st.integers(1, 6))) for role in roles), negatives)
+    q, k, v = qkv(sum(s.length for s in layout.segments), batch=batch, heads=2, kv_heads=2 // groups, seed=seed)
+    expected = vsf_attention_dense(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), layout)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, layout, cpu_flash), expected)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -190,11 +190,11 @@ def test_any_layout(data, seed, batch, groups):
 def test_half_precision_is_no_worse_than_the_plain_call(dtype, form):
     """The error of the image rows, against that of plain attention in the same dtype over the same keys."""
     q, k, v = (t.to(dtype) for t in qkv(320, dim=64, seed=3))
-    layout = JointLayout((Segment(0, 8), Segment("P", 56), Segment("I", None)), (Negative(2.0, 0.2),))
-    out = (joint_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
-           else joint_attention_concatenated(q, k, v, layout, sdpa))
+    layout = Layout((Segment(0, 8), Segment("P", 56), Segment("I", None)), (Negative(2.0, 0.2),))
+    out = (vsf_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
+           else vsf_attention_concatenated(q, k, v, layout, sdpa))
     assert out.dtype == dtype
-    error = (out.double() - joint_attention_dense(q, k, v, layout)).norm()
+    error = (out.double() - vsf_attention_dense(q, k, v, layout)).norm()
     exact = sdpa(q.double(), k.double(), v.double(), None)
     plain_error = (sdpa(q, k, v, None).double() - exact).norm()
     assert error <= 1.5 * plain_error
@@ -202,10 +202,56 @@ def test_half_precision_is_no_worse_than_the_plain_call(dtype, form):
 
 def test_layout_says_what_is_wrong():
     with pytest.raises(ValueError, match="settings are given for 2"):
-        JointLayout((Segment(0, 3),), (Negative(1.0), Negative(1.0)))
+        Layout((Segment(0, 3),), (Negative(1.0), Negative(1.0)))
     with pytest.raises(ValueError, match="open length"):
-        JointLayout((Segment(0, None), Segment("I", None)), (Negative(1.0),))
+        Layout((Segment(0, None), Segment("I", None)), (Negative(1.0),))
     with pytest.raises(ValueError, match="does not fit"):
-        FRONT.resolve(7)
-    assert not SPLIT.fits(14)
-    assert SPLIT.fits(15)
+        FRONT.key_spans(7)
+    assert not SPLIT.fits(14, 14)
+    assert SPLIT.fits(15, 15)
+
+
+CROSS = Layout((Segment("P", 4), Segment(0, 3), Segment("P", 1), Segment(1, 2)), (Negative(2.0, 0.4), Negative(0.7)),
+               queries=(Segment("I", None),))
+REFINER = Layout((Segment(0, 3), Segment("P", 4), Segment(1, 2)), (Negative(2.0, 0.4), Negative(0.7)))
+
+
+@pytest.mark.parametrize("queries", [1, 9, 15])
+@pytest.mark.parametrize("masked", [False, True])
+def test_cross_attention(queries, masked):
+    """Z of every image query: positive context, and the flipped copies; against a dense sum."""
+    q, k, v = qkv(queries, keys=10, batch=2)
+    mask = torch.linspace(-2, 0, 10, dtype=torch.float64)[None, None, None] if masked else None
+    logits = torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(8)
+    bias, sign = torch.zeros(10, dtype=torch.float64), torch.ones(10, dtype=torch.float64)
+    bias[4:7], sign[4:7], sign[8:] = -0.4, -2.0, -0.7
+    if masked:
+        bias[[0, 1, 2, 3, 7]] = mask[0, 0, 0, [0, 1, 2, 3, 7]]
+    weights = torch.softmax(logits + bias, dim=-1)
+    expected = (weights * sign) @ v
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, CROSS, sdpa, mask), expected)
+    if not masked:
+        torch.testing.assert_close(vsf_attention_merged(q, k, v, CROSS, cpu_flash), expected)
+        torch.testing.assert_close(vsf_attention_dense(q, k, v, CROSS), expected)
+
+
+def test_text_refiner_keeps_prompts_apart():
+    """Positive and negatives each as if they were alone."""
+    q, k, v = qkv(9, batch=2)
+    expected = torch.cat([sdpa(q[:, :, s], k[:, :, s], v[:, :, s], None) for s in (slice(0, 3), slice(3, 7), slice(7, 9))], 2)
+    for out in (vsf_attention_merged(q, k, v, REFINER, cpu_flash), vsf_attention_concatenated(q, k, v, REFINER, sdpa),
+                vsf_attention_dense(q, k, v, REFINER)):
+        torch.testing.assert_close(out, expected)
+
+
+def test_which_calls_a_layout_fits():
+    assert CROSS.fits(9, 10)
+    assert not CROSS.fits(9, 11)
+    assert not CROSS.fits(10, 10)
+    assert CROSS.is_ambiguous(10, 10)
+    assert not FRONT.is_ambiguous(15, 15)
+    assert FRONT.fits(13, 17)
+    assert not FRONT.fits(7, 17)
+    assert REFINER.fits(9, 9)
+    assert not REFINER.fits(10, 10)
+    assert (CROSS.has_image_queries, FRONT.has_image_queries, REFINER.has_image_queries) == (True, True, False)

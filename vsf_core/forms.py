@@ -1,11 +1,12 @@
-"""VSF attention over a joint sequence, in two exact forms.
+"""VSF attention over a layout, in two exact forms.
 
 merged         the positive's attention as the model makes it, the negative's few keys apart, joined by log-sum-exp.
 concatenated   the paper's equation: one attention per group of queries, N1 beside the keys that the group may see. For
                backends that tell no log-sum-exp; beta becomes a key-wise bias of shape [1, 1, 1, Lk].
 
 q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), after RoPE, in the layout's order; the result is (B, H, Lq, D). Both leave P's
-rows and, but for the flipped copies, I's exactly as the model has them without a negative.
+rows and, but for the flipped copies, I's exactly as the model has them without a negative. In joint attention a negative's
+own tokens see themselves and the image; in a text refiner, themselves; in cross-attention there are none among the queries.
 """
 from __future__ import annotations
 
@@ -14,14 +15,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .layout import JointLayout, Role, take
+from .layout import Layout, Role, Spans, take
 from .merge import FlippedAttention, merge, merge_vsf
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(q, k, v, additive mask or None) -> z"""
 LSEAttention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(q, k, v) -> z, lse"""
-Spans = list[tuple[Role, slice]]
 
 
 def _of(spans: Spans, *roles: Role) -> list[slice]:
@@ -41,6 +41,8 @@ def _within_positive(spans: Spans) -> Spans:
 
 def _assemble(rows: Spans, parts: dict[Role, Tensor]) -> Tensor:
     """Put each role's rows back into the order of the sequence."""
+    if len(rows) == 1:
+        return parts[rows[0][0]]
     taken = dict.fromkeys(parts, 0)
     out = []
     for role, s in rows:
@@ -50,31 +52,36 @@ def _assemble(rows: Spans, parts: dict[Role, Tensor]) -> Tensor:
     return torch.cat([o.transpose(1, 2) for o in out], dim=1).transpose(1, 2)
 
 
-def joint_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: JointLayout, attend: LSEAttention) -> Tensor:
-    """Z = W Z+ - alpha (1-W) Z- on the image rows; two small attentions for each negative's own rows."""
-    rows, cols = layout.resolve(q.shape[-2]), layout.resolve(k.shape[-2])
-    positive_rows, positive_cols = _of(rows, "P", "I"), _of(cols, "P", "I")
-    z, lse = attend(take(q, positive_rows), take(k, positive_cols), take(v, positive_cols))
+def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
+    """Z = W Z+ - alpha (1-W) Z- on the image rows; small attentions for each negative's own rows."""
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+    positive_cols = _of(cols, "P", "I")
+    z, lse = attend(take(q, _of(rows, "P", "I")), take(k, positive_cols), take(v, positive_cols))
 
     inside = _within_positive(rows)
-    image_rows, image_cols = _of(inside, "I"), _of(cols, "I")
-    q_image, k_image, v_image = take(q, _of(rows, "I")), take(k, image_cols), take(v, image_cols)
+    image_rows, image_cols = _of(rows, "I"), _of(cols, "I")
+    q_image, k_image, v_image = take(q, image_rows), take(k, image_cols), take(v, image_cols)
 
     flipped, parts = [], {}
     for c, n in enumerate(layout.negatives):
         k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        flipped.append(FlippedAttention(*attend(q_image, k_n, v_n), n.alpha, n.beta, n.region))
-        q_n = take(q, _of(rows, c))
-        parts[c] = merge(*attend(q_n, k_n, v_n), *attend(q_n, k_image, v_image))
+        if image_rows:
+            flipped.append(FlippedAttention(*attend(q_image, k_n, v_n), n.alpha, n.beta, n.region))
+        if own_rows := _of(rows, c):
+            q_n = take(q, own_rows)
+            z_n, lse_n = attend(q_n, k_n, v_n)
+            parts[c] = merge(z_n, lse_n, *attend(q_n, k_image, v_image)) if image_cols else z_n
 
-    parts["I"] = merge_vsf(take(z, image_rows), take(lse.unsqueeze(-1), image_rows).squeeze(-1), flipped)
-    if text_rows := _of(inside, "P"):
-        parts["P"] = take(z, text_rows)
+    if image_inside := _of(inside, "I"):
+        lse_image = take(lse.unsqueeze(-1), image_inside).squeeze(-1)
+        parts["I"] = merge_vsf(take(z, image_inside), lse_image, flipped)
+    if text_inside := _of(inside, "P"):
+        parts["P"] = take(z, text_inside)
     return _assemble(rows, parts)
 
 
-def joint_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: JointLayout, attend: Attention,
-                                 mask: Tensor | None = None) -> Tensor:
+def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
+                               mask: Tensor | None = None) -> Tensor:
     """The paper's equation by groups of queries, each with the keys it may see.
 
     mask: the model's own, additive or boolean (True = visible), broadcastable over (B, H, Lq, Lk) of the sequence as the
@@ -82,7 +89,7 @@ def joint_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: JointL
     """
     if any(n.region is not None for n in layout.negatives):
         raise ValueError("a region needs the merged form: here it would cost a mask of Lq x Lk")
-    rows, cols = layout.resolve(q.shape[-2]), layout.resolve(k.shape[-2])
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     positive, image = _of(cols, "P", "I"), _of(cols, "I")
     k_pos, v_pos, k_image, v_image = take(k, positive), take(v, positive), take(k, image), take(v, image)
     mask = _positive_mask(mask, q, k, rows, cols)
@@ -91,18 +98,20 @@ def joint_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: JointL
     keys, values, bias = [k_pos], [v_pos], [q.new_zeros(k_pos.shape[-2])]
     for c, n in enumerate(layout.negatives):
         k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        parts[c] = attend(take(q, _of(rows, c)), torch.cat([k_n, k_image], -2), torch.cat([v_n, v_image], -2), None)
+        if own_rows := _of(rows, c):
+            parts[c] = attend(take(q, own_rows), torch.cat([k_n, k_image], -2), torch.cat([v_n, v_image], -2), None)
         keys.append(k_n)
         values.append(-n.alpha * v_n)
         bias.append(q.new_full(k_n.shape[-2:-1], -n.beta))
 
-    image_mask = None
-    if mask is not None or any(n.beta for n in layout.negatives):
-        image_mask = torch.cat(bias)[None, None, None, :]
-        if mask is not None:
-            own = _mask_rows(mask, rows, "I")
-            image_mask = torch.nn.functional.pad(own, (0, image_mask.shape[-1] - own.shape[-1])) + image_mask
-    parts["I"] = attend(take(q, _of(rows, "I")), torch.cat(keys, -2), torch.cat(values, -2), image_mask)
+    if image_rows := _of(rows, "I"):
+        image_mask = None
+        if mask is not None or any(n.beta for n in layout.negatives):
+            image_mask = torch.cat(bias)[None, None, None, :]
+            if mask is not None:
+                own = _mask_rows(mask, rows, "I")
+                image_mask = torch.nn.functional.pad(own, (0, image_mask.shape[-1] - own.shape[-1])) + image_mask
+        parts["I"] = attend(take(q, image_rows), torch.cat(keys, -2), torch.cat(values, -2), image_mask)
     if text_rows := _of(rows, "P"):
         parts["P"] = attend(take(q, text_rows), k_pos, v_pos, None if mask is None else _mask_rows(mask, rows, "P"))
     return _assemble(rows, parts)
