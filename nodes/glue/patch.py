@@ -171,7 +171,8 @@ class VSFPatch:
         active: ActiveNegatives | None = conds.pop(KEY, None)
         if active is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
-        call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family))
+        call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
+                         transformer_options=transformer_options)
         if call.context is None:
             raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
                              "node, or connect a positive prompt.")

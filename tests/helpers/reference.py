@@ -1,30 +1,54 @@
 """An independent VSF: dense masks, double precision, negatives AFTER the positive (the authors' order), every row alike.
 
-It shares no code with the pack. It patches a model of its own in float64 and knows positive rows by cond_or_uncond.
+It shares no code with the pack. It patches a model of its own in float64 and knows positive rows by cond_or_uncond. What
+differs between model families is told to it by a Case (tests/helpers/cases): how to lengthen the text, and which tokens
+are which in an attention call, one letter a token: P, I, and the digit of each negative.
 """
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import comfy.ldm.flux.math
+import comfy.quant_ops
 import torch
 from comfy.patcher_extension import WrappersMP
 
-_apply_rope = comfy.ldm.flux.math.apply_rope
+
+def _rotate(x: torch.Tensor, freqs: torch.Tensor, split_half: bool) -> torch.Tensor:
+    """Rotary embedding of x: (..., D) in its own precision; freqs: (..., D / 2, 2, 2)."""
+    f = freqs.to(x.dtype)
+    pairs = x.unflatten(-1, (2, -1)).mT if split_half else x.unflatten(-1, (-1, 2))
+    out = f[..., 0] * pairs[..., :1] + f[..., 1] * pairs[..., 1:]
+    return out.mT.flatten(-2) if split_half else out.flatten(-2)
 
 
-def _apply_rope_in_double(q, k, freqs):
-    """ComfyUI's rotation kernels refuse float64: for it, rotate by hand; every other dtype is left to ComfyUI."""
-    if q.dtype != torch.float64:
-        return _apply_rope(q, k, freqs)
-    f = freqs.double()
-    return tuple((f[..., 0] * p[..., 0] + f[..., 1] * p[..., 1]).reshape(t.shape)
-                 for t in (q, k) for p in [t.reshape(*t.shape[:-1], -1, 1, 2)])
+def _rms(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
 
 
-comfy.ldm.flux.math.apply_rope = _apply_rope_in_double
+def _in_double(kernel: Callable[..., Any], split_half: bool, pair: bool, norm: bool) -> Callable[..., Any]:
+    """ComfyUI's rotation kernels refuse float64: for it, compute by hand; every other dtype is left to ComfyUI."""
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args[0].dtype != torch.float64:
+            return kernel(*args, **kwargs)
+        count = 2 if pair else 1
+        tensors, freqs, rest = args[:count], args[count], args[count + 1:]
+        if norm:
+            tensors = [_rms(t, w, rest[count]) for t, w in zip(tensors, rest[:count], strict=True)]
+        out = tuple(_rotate(t, freqs, split_half) for t in tensors)
+        return out if pair else out[0]
+    return call
+
+
+_names = [f"{rms}{half}{one}" for rms in ("apply_rope", "rms_rope") for half in ("", "_split_half") for one in ("", "1")]
+for _name in _names:
+    if hasattr(comfy.quant_ops.ck, _name):
+        setattr(comfy.quant_ops.ck, _name, _in_double(getattr(comfy.quant_ops.ck, _name), "split_half" in _name,
+                                                      not _name.endswith("1"), "rms" in _name))
 
 
 @dataclass
@@ -33,6 +57,7 @@ class RefNegative:
     alpha: float
     beta: float = 0.0
     active: Callable[[float], bool] = lambda sigma: True
+    options: dict[str, Any] = field(default_factory=dict)  # the rest of its conditioning
 
 
 def visible(query: str, key: str) -> bool:
@@ -42,8 +67,76 @@ def visible(query: str, key: str) -> bool:
     return key == "I" or key == query
 
 
-def dense_attention(q, k, v, kinds: list[str], negatives: list[RefNegative], is_positive: list[bool]) -> torch.Tensor:
-    """q, k, v: (B, H, L, D) -> (B, H, L, D), float64, one token kind a letter."""
+@dataclass
+class RefCall:
+    """One call of apply_model that the reference is to lengthen. text: LP and LN of each negative."""
+    model: Any
+    x: torch.Tensor
+    conds: dict[str, Any]
+    negatives: list[RefNegative]
+    options: dict[str, Any]
+    text: list[int] = field(default_factory=list)
+
+    @property
+    def text_kinds(self) -> str:
+        """[P][N0 of each], one letter a token."""
+        return "P" * self.text[0] + "".join(str(c) * n for c, n in enumerate(self.text[1:]))
+
+
+def append_text(call: RefCall) -> None:
+    """[P][N0 of each]; attention masks of the text's length get ones."""
+    context = call.conds["c_crossattn"]
+    extra = [n.tokens.to(context).expand(len(call.x), -1, -1) for n in call.negatives]
+    call.text = [context.shape[1], *(e.shape[1] for e in extra)]
+    call.conds["c_crossattn"] = torch.cat([context, *extra], dim=1)
+    mask = call.conds.get("attention_mask")
+    if mask is not None:
+        call.conds["attention_mask"] = torch.nn.functional.pad(mask, (0, sum(call.text[1:])), value=1)
+
+
+Kinds = Callable[[RefCall, int, int, int], "tuple[str, str] | None"]
+"""(call, batch, queries, keys) -> one letter a query, one letter a key; None for attention that text takes no part in"""
+
+
+def joint(call: RefCall, batch: int, queries: int, keys: int) -> tuple[str, str] | None:
+    """[text][image] where there are more tokens than text and image apart; text alone block-diagonal."""
+    text, image = call.text_kinds, math.prod(call.x.shape[2:-2]) * math.prod(-(-n // 2) for n in call.x.shape[-2:])
+    if keys == len(text) and batch == len(call.x):
+        return text, text
+    if keys <= max(len(text), image) or batch != len(call.x):
+        return None
+    return text + "I" * (queries - len(text)), text + "I" * (keys - len(text))
+
+
+def cross(call: RefCall, batch: int, queries: int, keys: int) -> tuple[str, str] | None:
+    """Image queries, text keys."""
+    return ("I" * queries, call.text_kinds) if keys == len(call.text_kinds) != queries else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the dense attention obeys: the truth, or one of the mutants that the tests must be able to tell from it."""
+    visible: Callable[[str, str], bool] = visible
+    sign: float = -1.0
+    use_beta: bool = True
+    refiner_leaks: bool = False
+
+
+TRUTH = Rules()
+MUTANTS = {
+    "sign of the values": Rules(sign=1.0),
+    "beta forgotten": Rules(use_beta=False),
+    "the prompt sees the negative": Rules(lambda q, k: visible(q, k) or (q == "P" and k not in "PI")),
+    "the image sees the unflipped negative": Rules(lambda q, k: visible(q, k) or (q == "I" and k not in "PI")),
+    "the negative sees the prompt": Rules(lambda q, k: visible(q, k) or (q not in "PI" and k == "P")),
+    "the negative does not see the image": Rules(lambda q, k: visible(q, k) and not (q not in "PI" and k == "I")),
+    "negatives see each other": Rules(lambda q, k: visible(q, k) or (q not in "PI" and k not in "PI")),
+    "a text refiner mixes prompt and negative": Rules(refiner_leaks=True),
+}
+
+
+def dense_attention(q, k, v, kinds: Sequence[str], negatives: list[RefNegative], is_positive: list[bool]) -> torch.Tensor:
+    """q, k, v: (B, H, L, D) -> (B, H, L, D), float64, one token kind a letter. Joint attention, by loops."""
     q, k, v = q.double(), k.double(), v.double()
     out = torch.empty_like(v)
     for b in range(q.shape[0]):
@@ -67,31 +160,50 @@ def dense_attention(q, k, v, kinds: list[str], negatives: list[RefNegative], is_
     return out
 
 
-def vectorised_attention(q, k, v, kinds, negatives, is_positive) -> torch.Tensor:
-    """The same as dense_attention, by matrices: test_reference.py holds the two together."""
+def vectorised_attention(q, k, v, kinds, negatives, is_positive, key_kinds=None, mask=None, scale=None,
+                         rules: Rules = TRUTH) -> torch.Tensor:
+    """The same by matrices, for any queries and keys: core/test_forms.py holds the two together."""
     q, k, v = q.double(), k.double(), v.double()
-    all_kinds = list(kinds)
+    key_kinds = list(kinds if key_kinds is None else key_kinds)
+    all_kinds = list(key_kinds)
     keys, values = [k], [v]
     for c, n in enumerate(negatives):
-        where = [j for j, kind in enumerate(kinds) if kind == str(c)]
+        where = [j for j, kind in enumerate(key_kinds) if kind == str(c)]
         keys.append(k[:, :, where])
-        values.append(-n.alpha * v[:, :, where])
+        values.append(rules.sign * n.alpha * v[:, :, where])
         all_kinds += [f"flip{c}"] * len(where)
+    is_text = rules.refiner_leaks and "I" not in kinds
 
     def bias(positive: bool, query: str, key: str) -> float:
         if key.startswith("flip"):
-            return -negatives[int(key[4:])].beta if positive and query == "I" else -math.inf
+            beta = negatives[int(key[4:])].beta if rules.use_beta else 0.0
+            return -beta if positive and query == "I" else -math.inf
         if positive:
-            return 0.0 if visible(query, key) else -math.inf
+            return 0.0 if is_text or rules.visible(query, key) else -math.inf
         return 0.0 if key in "PI" or query not in "PI" else -math.inf
 
     table = {(p, a, b): bias(p, a, b) for p in (True, False) for a in set(kinds) for b in set(all_kinds)}
-    mask = torch.tensor([[[table[p, a, b] for b in all_kinds] for a in kinds] for p in is_positive], dtype=torch.float64)
-    logits = q @ torch.cat(keys, 2).mT / math.sqrt(q.shape[-1]) + mask[:, None]
+    own = torch.tensor([[[table[p, a, b] for b in all_kinds] for a in kinds] for p in is_positive], dtype=torch.float64)
+    logits = q @ torch.cat(keys, 2).mT * (scale or 1 / math.sqrt(q.shape[-1])) + own[:, None]
+    if mask is not None:
+        logits[..., :k.shape[2]] += mask
     return torch.softmax(logits, -1) @ torch.cat(values, 2)
 
 
-def patch(model, *all_negatives: RefNegative, positive_index: int = 0):
+def _heads_first(t: torch.Tensor, heads: int, skip_reshape: bool) -> torch.Tensor:
+    t = t if skip_reshape else t.reshape(t.shape[0], t.shape[1], heads, -1).transpose(1, 2)
+    return t.double().repeat_interleave(heads // t.shape[1], 1)
+
+
+def _additive(mask: torch.Tensor) -> torch.Tensor:
+    mask = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask
+    while mask.ndim < 4:
+        mask = mask.unsqueeze(0 if mask.ndim < 3 else 1)
+    return mask.double()
+
+
+def patch(model, *all_negatives: RefNegative, positive_index: int = 0, lengthen: Callable[[RefCall], None] = append_text,
+          kinds: Kinds = joint, rules: Rules = TRUTH):
     """A clone of a float64 ModelPatcher with the reference in it. positive_index: the positive's in cond_or_uncond."""
     patched = model.clone()
 
@@ -99,24 +211,28 @@ def patch(model, *all_negatives: RefNegative, positive_index: int = 0):
         chunks = options["cond_or_uncond"]
         is_positive = [index == positive_index for index in chunks for _ in range(len(x) // len(chunks))]
         negatives = [n for n in all_negatives if n.active(float(t[0]))]
-        lp = context.shape[1]
-        extra = [n.tokens.to(context).expand(len(x), -1, -1) for n in negatives]
-        kinds = ["P"] * lp + [str(c) for c, n in enumerate(negatives) for _ in range(n.tokens.shape[1])]
-        image = -(-x.shape[-2] // 2) * -(-x.shape[-1] // 2)
+        if not any(is_positive):
+            negatives = []
+        call = RefCall(executor.class_obj, x, {"c_crossattn": context, **conds}, negatives, dict(options))
+        lengthen(call)
 
-        def override(func, q, k, v, heads, mask=None, skip_reshape=False, **kwargs):
-            assert mask is None
-            if not skip_reshape:
-                q, k, v = (a.reshape(a.shape[0], a.shape[1], heads, -1).transpose(1, 2) for a in (q, k, v))
-            if q.shape[2] == image:  # SD3.5 Medium's image-only attention
-                out = torch.softmax(q.double() @ k.double().mT / math.sqrt(q.shape[-1]), -1) @ v.double()
-            else:
-                all_kinds = kinds + ["I"] * (q.shape[2] - len(kinds))
-                out = vectorised_attention(q, k, v, all_kinds, negatives, is_positive)
-            return out.transpose(1, 2).flatten(2).to(q.dtype)
+        def override(func, q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False,
+                     scale=None, **kwargs):
+            q, k, v = (_heads_first(a, heads, skip_reshape) for a in (q, k, v))
+            found = kinds(call, q.shape[0], q.shape[2], k.shape[2])
+            rows, cols = found or ("I" * q.shape[2], "I" * k.shape[2])
+            mask = None if mask is None else _additive(mask)
+            positive = is_positive if found else [True] * q.shape[0]
+            out = vectorised_attention(q, k, v, rows, negatives, positive, cols, mask, scale, rules)
+            return (out if skip_output_reshape else out.transpose(1, 2).flatten(2)).to(model.model.get_dtype_inference())
 
-        options = {**options, "optimized_attention_override": override}
-        return executor(x, t, c_concat, torch.cat([context, *extra], dim=1), control, options, **conds)
+        options = {**call.options, "optimized_attention_override": override}
+        return executor(x, t, c_concat, call.conds.pop("c_crossattn"), control, options, **call.conds)
 
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "reference", apply_model)
     return patched
+
+
+def inactive(negative: RefNegative) -> RefNegative:
+    """The same negative, never on."""
+    return dataclasses.replace(negative, active=lambda sigma: False)

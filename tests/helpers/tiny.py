@@ -44,14 +44,27 @@ def state_dict(family: str, seed: int = 0) -> dict[str, torch.Tensor]:
     cls = getattr(importlib.import_module(tiny.module), tiny.cls)
     with torch.device("meta"):
         model = cls(**tiny.config, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
+    return random_weights(model.state_dict(), seed=seed)
+
+
+def random_weights(state: dict[str, torch.Tensor], scale: float = 0.8, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Seeded values of the shapes in a state dict."""
     g = torch.Generator().manual_seed(seed)
     out = {}
-    for name, p in model.state_dict().items():
+    for name, p in state.items():
         if p.ndim == 1 and "norm" in name:
             out[name] = 1.5 + 0.2 * torch.randn(p.shape, generator=g)  # sharp attention: errors of a mask row show
         else:
-            out[name] = torch.randn(p.shape, generator=g) * (0.8 / max(p[0].numel(), 1) ** 0.5 if p.ndim > 1 else 0.2)
+            out[name] = torch.randn(p.shape, generator=g) * (scale / max(p[0].numel(), 1) ** 0.5 if p.ndim > 1 else 0.2)
     return out
+
+
+def randomise(model: torch.nn.Module, scale: float = 0.8, seed: int = 0) -> None:
+    """Give every floating-point parameter and stored buffer of a model a seeded random value."""
+    state = {name: p for name, p in model.state_dict().items() if p.is_floating_point()}
+    with torch.no_grad():
+        for name, value in random_weights(state, scale, seed).items():
+            state[name].copy_(value)
 
 
 def load(family: str, dtype: torch.dtype = torch.float32, seed: int = 0):

@@ -18,7 +18,10 @@ from ..conditioning import NegativePrompt
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
 FAMILIES = {
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": ("sd3", "SD3, SD3.5"),
-    "comfy.ldm.flux.model.Flux": ("flux", "Flux.1 (schnell, dev, Kontext, Fill, Krea)"),
+    "comfy.ldm.flux.model.Flux": ("flux", "Flux.1, Flux.2"),
+    "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": ("qwen_image", "Qwen-Image"),
+    "comfy.ldm.krea2.model.SingleStreamDiT": ("krea2", "Krea 2"),
+    "comfy.ldm.wan.model.WanModel": ("wan", "Wan 2.1, 2.2"),
 }
 
 # class of BaseModel.diffusion_model that takes text -> why VSF cannot work in it, as the rest of a sentence
@@ -35,7 +38,7 @@ class ModelCall:
     """One call of BaseModel.apply_model, ours to change.
 
     x: (B, C, ...), latents; conds: its other inputs, the text (B, LP, C) among them; negatives: all that was encoded of
-    each; options: to put into transformer_options for this call.
+    each; transformer_options: as they come, to read; options: to put into them for this call.
     """
     base_model: Any
     x: Tensor
@@ -43,6 +46,7 @@ class ModelCall:
     text_key: str = "c_crossattn"
     negatives: list[Encoded] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    transformer_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def context(self) -> Tensor | None:

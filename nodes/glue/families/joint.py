@@ -17,3 +17,16 @@ def prepend_text(call: ModelCall, tokens: list[Tensor]) -> list[Segment]:
     text = call.context
     call.context = torch.cat([*tokens, text], dim=1)
     return [*(Segment(c, t.shape[1]) for c, t in enumerate(tokens)), Segment("P", text.shape[1])]
+
+
+def append_text(call: ModelCall, tokens: list[Tensor]) -> list[Segment]:
+    """Put the negatives behind the positive text, [P][N0 of each], and lengthen the text's attention mask by ones.
+
+    For models that number their text: the negatives' numbers follow the positive's, which keeps its own.
+    """
+    text = call.context
+    call.context = torch.cat([text, *tokens], dim=1)
+    mask = call.conds.get("attention_mask")
+    if mask is not None and mask.shape[-1] == text.shape[1]:
+        call.conds["attention_mask"] = torch.nn.functional.pad(mask, (0, sum(t.shape[1] for t in tokens)), value=1)
+    return [Segment("P", text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens))]

@@ -1,0 +1,35 @@
+"""What cross-attention families share."""
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Set
+
+import torch
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+
+IMAGE = (Segment("I", None),)
+
+
+def cross_text(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...],
+               taken: Set[int] = frozenset()) -> list[Layout]:
+    """Put the negatives behind the positive context, [P][N0 of each], for image queries.
+
+    taken: numbers of keys that other attentions of the model have (the image's own, an image encoder's). An attention is
+    known by its number of keys; where text and negatives would have a number that is taken, the first negative is repeated.
+    Keys that stand r times weigh r times as much, so that its beta grows by log r, and the result is the same.
+    """
+    text = call.context
+    repeats = 1
+    while text.shape[1] + (repeats - 1) * tokens[0].shape[1] + sum(t.shape[1] for t in tokens) in taken:
+        repeats += 1
+    if repeats > 1:
+        first = negatives[0]
+        tokens = [tokens[0].repeat(1, repeats, 1), *tokens[1:]]
+        negatives = (dataclasses.replace(first, beta=first.beta + math.log(repeats)), *negatives[1:])
+    call.context = torch.cat([text, *tokens], dim=1)
+    segments = (Segment("P", text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens)))
+    return [Layout(segments, negatives, queries=IMAGE)]

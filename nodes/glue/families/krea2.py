@@ -1,0 +1,23 @@
+"""Krea 2 (comfy/ldm/krea2/model.py): text refiners (txtfusion), then joint attention over [text][image][references].
+
+The refiners' attention is over the text alone, and is kept apart for each prompt; text has no positions. The layer-wise
+attention before them, one row a token, mixes no tokens.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+from .joint import prepend_text
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    text = tuple(prepend_text(call, tokens))
+    return [Layout((*text, Segment("I", None)), negatives), Layout(text, negatives)]

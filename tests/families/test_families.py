@@ -1,0 +1,103 @@
+"""Every family through its own BaseModel and ComfyUI's sampler."""
+from __future__ import annotations
+
+import functools
+
+import cases
+import pytest
+import reference
+import tiny
+import torch
+import vsf
+from cases import Case
+from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt
+from vsf_pack.nodes.glue.patch import attach
+
+POSITIVE, UNCOND = 7, 4
+SETTINGS = {"beta 0": [(2.0, 0.0)], "beta 0.3": [(2.0, 0.3)], "two negatives": [(2.0, 0.3), (1.1, 0.0)]}
+LENGTHS = [3, 12]  # below and above the positive's
+
+
+@pytest.fixture(params=cases.ALL, ids=lambda case: case.name)
+def case(request) -> Case:
+    return request.param
+
+
+def negative(case: Case, length: int, seed: int) -> list:
+    """A negative as VSFTextEncode gives it."""
+    return case.conditioning(length, seed, **{WORDS: length})
+
+
+def guided(case: Case, settings: list[tuple[float, float]], length: int, model=None):
+    model = cases.load(case.name) if model is None else model
+    for c, (scale, bias) in enumerate(settings):
+        model = vsf.guide(model, negative(case, length + c, 50 + c), scale, bias)
+    return model
+
+
+def sample(case: Case, model, cfg: float = 1.0, batch: int = 2) -> torch.Tensor:
+    return case.sample(model, case.conditioning(POSITIVE, 1), case.conditioning(UNCOND, 2), cfg=cfg, batch=batch)
+
+
+@functools.cache
+def expected(name: str, settings: tuple, length: int, cfg: float, rules: reference.Rules = reference.TRUTH) -> torch.Tensor:
+    case = cases.BY_NAME[name]
+    negatives = [case.negative(length + c, 50 + c, alpha=a, beta=b) for c, (a, b) in enumerate(settings)]
+    return sample(case, case.reference(*negatives, rules=rules), cfg)
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a.double() - b.double()).norm() / b.double().norm()).item()
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_off(case, cfg):
+    """Bit for bit: scale 0, an empty negative, and a window that no step is in."""
+    model = cases.load(case.name)
+    plain = sample(case, model, cfg)
+    assert torch.isfinite(plain).all()
+    assert torch.equal(sample(case, vsf.guide(model, negative(case, 5, 50), 0.0), cfg), plain)
+    empty = case.conditioning(5, 50, **{WORDS: 0})
+    assert torch.equal(sample(case, vsf.guide(model, empty), cfg), plain)
+    assert torch.equal(sample(case, vsf.guide(model, negative(case, 5, 50), start=0.999, end=1.0), cfg), plain)
+
+
+def test_beta_large_is_off(case):
+    """beta 60, beyond the node's range."""
+    model = cases.load(case.name)
+    tokens = tiny.tokens(5, 50, width=case.width)
+    far = attach(model, [NegativePrompt(tokens, 2.0, 60.0, 0.0, 1.0, case.options(5, 50))])
+    assert relative_error(sample(case, far), sample(case, model)) <= 1e-6
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_equals_the_reference(case, settings, length, cfg):
+    out = sample(case, guided(case, settings, length), cfg)
+    truth = expected(case.name, tuple(settings), length, cfg)
+    assert relative_error(out, truth) <= 1e-5
+    off = expected(case.name, (), length, cfg)
+    assert relative_error(off, truth) >= 1e-3, "the negative must matter, or the comparison proves nothing"
+
+
+@pytest.mark.parametrize("mutant", reference.MUTANTS)
+def test_a_wrong_mask_row_or_sign_would_be_seen(case, mutant):
+    """The comparison's power: the reference with one rule broken is farther from the truth than the tolerance."""
+    settings = tuple(SETTINGS["two negatives"])
+    if mutant in case.no_mutants:
+        pytest.skip("no such rule in this model")
+    wrong = expected(case.name, settings, 3, 1.0, reference.MUTANTS[mutant])
+    assert relative_error(wrong, expected(case.name, settings, 3, 1.0)) >= 1e-4
+
+
+def test_positions_of_the_negative(case):
+    """Where a model numbers its text, the order of the negative's words matters; where not, not at all."""
+    model = cases.load(case.name)
+    tokens = tiny.tokens(6, 50, width=case.width)
+    options = {**case.options(6, 50), WORDS: 6}
+    out, other = (sample(case, vsf.guide(model, [[t, options]])) for t in (tokens, tokens[:, [3, 0, 5, 1, 4, 2]]))
+    if case.positions:
+        assert relative_error(other, out) >= 1e-4
+    else:
+        assert relative_error(other, out) <= 1e-5

@@ -1,0 +1,95 @@
+"""Every model family at toy size: how to build it in its own BaseModel, and what the reference must know of it.
+
+A module here holds the cases of some families in its list CASES. Tests run over ALL.
+"""
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_patcher
+import comfy.sample
+import comfy.supported_models
+import reference
+import tiny
+import torch
+
+SETTINGS = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model at toy size.
+
+    config: class in comfy.supported_models; unet_config: what ComfyUI's model detection would have found.
+    latent: (C, ...) of one sample; width: of its text. options(length, seed): the rest of a conditioning entry for a text
+    of `length` tokens. positions: whether the model gives the negative's tokens positions, so that their order matters.
+    mutants: names of reference.MUTANTS that mean nothing here (a cross-attention's negative sees nothing).
+    """
+    name: str
+    config: str
+    unet_config: dict[str, Any]
+    latent: tuple[int, ...]
+    width: int
+    options: Callable[[int, int], dict[str, Any]] = lambda length, seed: {}
+    lengthen: Callable[[reference.RefCall], None] = reference.append_text
+    kinds: reference.Kinds = reference.joint
+    positions: bool = False
+    no_mutants: frozenset[str] = frozenset({"a text refiner mixes prompt and negative"})
+    weight_scale: float = 0.8
+    setup: Callable[[Any], None] = field(default=lambda base_model: None)
+
+    def conditioning(self, length: int, seed: int, **more: Any) -> list:
+        """A CONDITIONING of random tokens."""
+        return [[tiny.tokens(length, seed, width=self.width), {**self.options(length, seed), **more}]]
+
+    def negative(self, length: int, seed: int, **settings: Any) -> reference.RefNegative:
+        """The reference's negative of the same random tokens."""
+        return reference.RefNegative(tiny.tokens(length, seed, width=self.width), options=self.options(length, seed),
+                                     **settings)
+
+    def reference(self, *negatives: reference.RefNegative, rules: reference.Rules = reference.TRUTH):
+        """This model in float64 with the reference in it."""
+        return reference.patch(load(self.name, torch.float64), *negatives, lengthen=self.lengthen, kinds=self.kinds,
+                               rules=rules)
+
+    def sample(self, model: Any, positive: list, negative: list | None = None, *, cfg: float = 1.0, batch: int = 1,
+               steps: int = 2, seed: int = 0) -> torch.Tensor:
+        """ComfyUI's own sampler: 2 steps of Euler from noise."""
+        noise = torch.randn(batch, *self.latent, generator=torch.Generator().manual_seed(seed))
+        negative = self.conditioning(3, 999) if negative is None else negative
+        return comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative,
+                                   torch.zeros_like(noise), disable_pbar=True, seed=seed)
+
+
+NO_TEXT_QUERIES = frozenset(reference.MUTANTS) - {"sign of the values", "beta forgotten",
+                                                  "the image sees the unflipped negative"}
+"""Mutants that mean nothing in cross-attention, where text does not ask."""
+
+
+def build(case: Case, dtype: torch.dtype) -> Any:
+    """A ModelPatcher around ComfyUI's BaseModel of this case, with seeded random weights."""
+    config = getattr(comfy.supported_models, case.config)(dict(case.unet_config))
+    config.set_inference_dtype(dtype, None)
+    config.custom_operations = comfy.ops.disable_weight_init
+    base_model = config.get_model({}, "")
+    tiny.randomise(base_model.diffusion_model, case.weight_scale)
+    case.setup(base_model)
+    base_model.diffusion_model.eval().requires_grad_(False)
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(base_model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+
+
+@functools.cache
+def load(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The model of a case, built once."""
+    return build(BY_NAME[name], dtype)
+
+
+ALL: list[Case] = [case for module in pkgutil.iter_modules(__path__)
+                   for case in importlib.import_module(f"{__name__}.{module.name}").CASES] if __name__ == "cases" else []
+BY_NAME = {case.name: case for case in ALL}
