@@ -2,6 +2,8 @@
 
     python dev.py demo         the demo workflow in the real ComfyUI: pictures without a negative and with VSF, same seeds
     python dev.py test [...]   every test; further words go to pytest (a file, -k name, ...)
+    python dev.py versions [...]  the tests of the mathematics and of every family on several ComfyUI versions (default: all
+                                of the table COMFYUI below), and from them docs/families.md and README's support table
     python dev.py comfy [...]  leaves the real ComfyUI running with this pack and the testbed models; Ctrl+C stops it
     python dev.py train [...]  trains the testbed's models again
     python dev.py evaluate [...]  counts, on many pictures, what the negative removes and what it spares
@@ -10,7 +12,8 @@
 
 Set-up makes .venv here and puts ComfyUI into a cache folder outside the clone. Environment variables that it obeys:
     COMFYUI_PATH     an existing ComfyUI folder to use instead of fetching one
-    COMFYUI_VERSION  another version of the table COMFYUI below (default: the first)
+    COMFYUI_VERSION  another version of the table COMFYUI below (default: the first); it shares .venv with the default, and
+                     what it pins otherwise lies in a folder of its own in the cache
     VSF_CACHE        the cache folder (default: vsf-comfyui in the user's cache folder)
     VSF_TORCH        what to give to pip instead of torch, torchvision and torchaudio as pinned, for a special build
 """
@@ -53,7 +56,7 @@ COMFYUI = {  # ComfyUI's version: (the distribution's version, its sha256)
 TORCH = ("torch==2.13.0",)
 TORCH_COMPANIONS = ("torchvision==0.28.0", "torchaudio==2.11.0")  # installed alone: they would pull another torch
 BUILD_TOOLS = ("setuptools>=69", "wheel")  # pip download of a source distribution needs them at hand
-DEV_TOOLS = ("pytest>=9,<10", "hypothesis>=6,<7", "ruff>=0.15,<1", "playwright>=1.50,<2")
+DEV_TOOLS = ("pytest>=9,<10", "pytest-xdist>=3,<4", "hypothesis>=6,<7", "ruff>=0.15,<1", "playwright>=1.50,<2")
 
 
 class Trouble(Exception):
@@ -134,6 +137,30 @@ def comfyui_folder() -> Path:
     return cache_folder() / f"ComfyUI-{comfyui_version()}"
 
 
+# Packages of ComfyUI's own that each version pins, and that its Python code imports.
+PINNED = re.compile(r"(comfy-kitchen|comfy-aimdo)==\S+")
+
+
+def overlay_folder() -> Path | None:
+    """Where packages lie that the chosen ComfyUI pins otherwise than the default one; None for the default."""
+    version = comfyui_version()
+    if os.environ.get("COMFYUI_PATH") or version == next(iter(COMFYUI)):
+        return None
+    return cache_folder() / f"packages-{version}-{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def make_overlay(folder: Path) -> None:
+    """Install what the ComfyUI in `folder` pins into a folder that stands before .venv's packages on the path."""
+    target = overlay_folder()
+    pins = [line for line in requirements(folder) if PINNED.fullmatch(line)]
+    if target is None or target.is_dir() or not pins:
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="install-") as work:
+        ready = Path(work, "packages")
+        pip("install", "--no-deps", "--target", str(ready), *pins, what=" ".join(pins))
+        ready.rename(target)
+
+
 def make_venv() -> None:
     """A virtual environment of the Python that runs this file; one of another Python, or half made, is replaced."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -152,11 +179,10 @@ def make_venv() -> None:
         )
 
 
-def fetch_comfyui(folder: Path) -> None:
+def fetch_comfyui(folder: Path, version: str) -> None:
     """Download ComfyUI's tree, check it against the table and unpack it; the folder appears complete or not at all."""
     if (folder / "main.py").is_file():
         return
-    version = comfyui_version()
     release, sha256 = COMFYUI[version]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpack-") as work:
@@ -242,6 +268,18 @@ def mend_companions() -> None:
 def setup() -> Path:
     """Make everything ready, or find that it is; return ComfyUI's folder. Safe to interrupt and to call again."""
     folder = comfyui_folder()
+    if overlay_folder() is not None:
+        base = cache_folder() / f"ComfyUI-{next(iter(COMFYUI))}"
+        setup_venv(base, next(iter(COMFYUI)))
+        fetch_comfyui(folder, comfyui_version())
+        make_overlay(folder)
+    else:
+        setup_venv(folder, comfyui_version())
+    return folder
+
+
+def setup_venv(folder: Path, version: str) -> None:
+    """Make .venv, and the ComfyUI in `folder` where it is not there yet."""
     torch = os.environ.get("VSF_TORCH", "").split()
     fixed = [sys.version.split()[0], TORCH, TORCH_COMPANIONS, torch, DEV_TOOLS, BLOCK]
 
@@ -251,12 +289,12 @@ def setup() -> Path:
 
     ready = STAMP.is_file() and PYTHON.is_file() and (folder / "main.py").is_file()
     if ready and json.loads(STAMP.read_text(encoding="utf-8")) == state():
-        return folder
+        return
     say("[setup] the first call downloads about 1 GB (more where torch comes with CUDA) and takes some minutes")
     make_venv()
     STAMP.unlink(missing_ok=True)
     pip("install", *BUILD_TOOLS, what="build tools")
-    fetch_comfyui(folder)
+    fetch_comfyui(folder, version)
     if torch:
         pip("install", *torch, what=f"PyTorch ({' '.join(torch)})")
     else:
@@ -266,7 +304,6 @@ def setup() -> Path:
     mend_companions()
     STAMP.write_text(json.dumps(state()), encoding="utf-8")
     say(f"[setup] ready. ComfyUI: {folder}")
-    return folder
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -280,6 +317,9 @@ def environment(folder: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONUTF8": "1",
     }
+    overlay = overlay_folder()
+    if overlay is not None and overlay.is_dir():
+        extra["PYTHONPATH"] = str(overlay)
     return clean_env() | extra
 
 
@@ -311,14 +351,41 @@ def script(*parts: str):
     return command
 
 
+def tool(name: str) -> str:
+    """A console script of .venv."""
+    return str(PYTHON.with_name(f"{name}{PYTHON.suffix}"))
+
+
+def pytest(arguments: list[str], folder: Path) -> int:
+    """Pytest through its console script: `python -m pytest` would put this folder on sys.path, where nodes/ hides
+    ComfyUI's nodes.py. Unless told otherwise, two processes share the test files, with one thread each: tiny models gain
+    nothing from more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return call([tool("pytest"), *([] if "-n" in arguments else ["-n", "2", "--dist", "loadfile"]), *arguments], folder)
+
+
 def test(arguments: list[str]) -> int:
-    """Ruff over everything, then pytest through its console script: `python -m pytest` would put this folder on
-    sys.path, where nodes/ hides ComfyUI's nodes.py. Pytest comes last, so that its closing line is the last line."""
+    """Ruff over everything, then pytest. Pytest comes last, so that its closing line is the last line."""
     folder = setup()
-    suffix = ".exe" if os.name == "nt" else ""
-    lint = call([str(PYTHON.with_name(f"ruff{suffix}")), "check", str(ROOT)], folder)
-    tests = call([str(PYTHON.with_name(f"pytest{suffix}")), *arguments], folder)
-    return tests or lint
+    lint = call([tool("ruff"), "check", str(ROOT)], folder)
+    return pytest(arguments, folder) or lint
+
+
+VERSION_TESTS = ("tests/core", "tests/glue", "tests/families", "tests/nodes")
+
+
+def versions(arguments: list[str]) -> int:
+    """The same tests on each version of ComfyUI, then the tables that are made from what they found."""
+    results = {}
+    for version in arguments or COMFYUI:
+        os.environ["COMFYUI_VERSION"] = version
+        folder = setup()
+        say(f"[versions] ComfyUI {version}")
+        results[version] = pytest(["-q", *VERSION_TESTS], folder)
+    os.environ.pop("COMFYUI_VERSION")
+    for version, code in results.items():
+        say(f"[versions] ComfyUI {version}: {'passed' if code == 0 else f'failed ({code})'}")
+    return max(results.values()) or call([str(PYTHON), str(ROOT / "tools" / "support_table.py")], setup())
 
 
 def only_setup(arguments: list[str]) -> int:
@@ -330,6 +397,7 @@ def only_setup(arguments: list[str]) -> int:
 COMMANDS = {
     "demo": script("tools", "demo.py"),
     "test": test,
+    "versions": versions,
     "comfy": script("tools", "run_comfyui.py"),
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),

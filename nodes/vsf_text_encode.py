@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 from typing_extensions import override
 
-from .glue.conditioning import WORDS
-from .glue.tokens import real_rows
+from .glue.conditioning import WORDS, keep, keep_rows
+from .glue.tokens import OTHERS, Tokens, has_words, real_rows, real_rows_of_others, tokenize
 
 log = logging.getLogger("vsf")
 
@@ -37,21 +39,33 @@ class VSFTextEncode(io.ComfyNode):
         if clip is None:
             raise ValueError("VSF: expected a text encoder in `clip`, found none. If the checkpoint has none inside, load "
                              "one with a CLIP loader node.")
-        tokens = clip.tokenize(text)
+        tokens = tokenize(clip, text)
+        words = has_words(clip, text, tokens)
         conditioning = clip.encode_from_tokens_scheduled(tokens)
-        words = real_rows(clip, tokens)
-        out = []
-        for encoded, options in conditioning:
-            options = dict(options)
-            if words is not None and len(words) == encoded.shape[1]:
-                log.info("VSF: kept %d of %d tokens of the negative", int(words.sum()), len(words))
-                encoded = encoded[:, words.to(encoded.device)]
-                options.pop("attention_mask", None)
-                options[WORDS] = encoded.shape[1]
-            if not text.strip():
-                options[WORDS] = 0
-            out.append([encoded, options])
-        return io.NodeOutput(out)
+        if words:
+            return io.NodeOutput([only_words(clip, tokens, *entry, quiet=i > 0) for i, entry in enumerate(conditioning)])
+        log.info("VSF: the negative has no words, which turns it off")
+        return io.NodeOutput([[encoded, {**options, WORDS: 0}] for encoded, options in conditioning])
+
+
+def only_words(clip: Any, tokens: Tokens, encoded: Tensor, options: dict[str, Any], quiet: bool) -> list[Any]:
+    """An entry of a conditioning without padding, and WORDS in its options; as it is where padding cannot be told from words.
+
+    quiet: without the line in the log that says what was kept.
+    """
+    rows = real_rows(clip, tokens, encoded, options)
+    if rows is None:
+        if not quiet:
+            log.warning("VSF: the text encoder %s is not known, so all %d tokens of the negative are kept. If padding is among "
+                        "them, it weakens the negative.", type(clip.cond_stage_model).__name__, encoded.shape[-2])
+        return [encoded, options]
+    others = real_rows_of_others(clip, tokens, options)
+    options = {**options, **{name: keep(options[name], real, OTHERS[name][2]) for name, real in others.items()}}
+    encoded, options = keep_rows(encoded, options, rows)
+    if not quiet:
+        counts = {OTHERS[name][0]: f"; of {OTHERS[name][0]} {real.sum()} of {len(real)}" for name, real in others.items()}
+        log.info("VSF: kept %d of %d tokens of the negative%s", rows.sum(), len(rows), "".join(counts.values()))
+    return [encoded, {**options, WORDS: int(rows.sum()) or max((int(r.sum()) for r in others.values()), default=0)}]
 
 
 NODES: list[type[io.ComfyNode]] = [VSFTextEncode]

@@ -32,6 +32,7 @@ import pipeline
 import scenes
 import score
 import torch
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -91,6 +92,29 @@ def generate(pipe: pipeline.Pipeline, rule: Rule, pairs: list[scenes.Pair], step
         model, positive, negative, cfg = rule.prepare(pipe, scenes.PARTS[subject], positive)
         pictures[members] = pipe.decode(pipe.sample(model, positive, members, steps, cfg, negative))
     return pictures
+
+
+def before_after(pipe: pipeline.Pipeline, scorer: score.Scorer, rule: Rule, pairs: list[scenes.Pair], steps: int) -> Any:
+    """A picture: without a negative over the same seeds with `rule`, negatives named below; of each subject the first pair
+    in which the rule removes the part that was there and keeps the subject.
+    """
+    wanted = [pair.scene for pair in pairs]
+    without, with_rule = (generate(pipe, r, pairs, steps) for r in (none_rule(), rule))
+    plain, result = score.score(scorer, without, wanted), score.score(scorer, with_rule, wanted)
+    good = ~plain.part_absent & result.part_absent & result.subject_kept
+    shown = [
+        next(i for i, scene in enumerate(wanted) if scene.subject == subject and good[i])
+        for subject in scenes.SUBJECTS
+        if any(good[i] for i, scene in enumerate(wanted) if scene.subject == subject)
+    ]
+    sheet = scenes.contact_sheet([*without[shown], *with_rule[shown]], len(shown))
+    out = Image.new("RGB", (sheet.width, sheet.height + 18), "white")
+    out.paste(sheet)
+    pen = ImageDraw.Draw(out)
+    for column, index in enumerate(shown):
+        middle = column * (sheet.width + 4) // len(shown) + scenes.SIZE // 2
+        pen.text((middle, sheet.height + 3), pairs[index].negative, fill="black", anchor="ma")
+    return out
 
 
 def evaluate(
@@ -155,6 +179,7 @@ def main() -> None:
         "--padding-scales", type=float, nargs="*", default=[1, 2, 4], help="scales for the padding-kept rule (bias 0)"
     )
     parser.add_argument("--flip-scales", type=float, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--picture", type=pathlib.Path, help="write a before/after picture of the first scale and bias here")
     parser.add_argument("--cfg", type=float, nargs="*", default=[2, 4])
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
@@ -166,6 +191,11 @@ def main() -> None:
     rules += map(whole_flip_rule, options.flip_scales)
     options.out.mkdir(parents=True, exist_ok=True)
     pipe, scorer = pipeline.Pipeline(options.weights), score.load(options.weights / "vsf_testbed_scorer.safetensors")
+    if options.picture:
+        rule = vsf_rule(nodes, options.scales[0], options.biases[0])
+        picture = before_after(pipe, scorer, rule, scenes.prompt_pairs(options.count), options.steps[0])
+        picture.save(options.picture, quality=92)
+        return
     rows = evaluate(pipe, scorer, rules, scenes.prompt_pairs(options.count), options.steps, options.out)
     (options.out / "results.json").write_text(json.dumps(rows, indent=1))
     table = markdown(rows)

@@ -26,14 +26,19 @@ class VSFAttention:
     """
 
     def __init__(self, layouts: Sequence[Layout], previous: Callable[..., Tensor] | None, batch: int | None = None) -> None:
-        """layouts: of every kind of attention in the model that the text takes part in; the first that fits a call is its.
-        batch: rows of the model call, None for any."""
+        """layouts: of every kind of attention in the model that the text takes part in; the first that fits a call is its. An
+        adapter may change its list until then. batch: rows of the model call, None for any."""
         # Settings live in attributes of this object, never in transformer_options: TorchCompileModel drops the guards of
         # everything kept there, and a changed scale would not be seen.
-        self.layouts = tuple(layouts)
+        self.layouts = layouts
         self.batch = batch
         self.previous = previous
+        self.expected: Layout | None = None
         self.calls = 0
+
+    def expect(self, layout: Layout) -> None:
+        """The next call is an attention of this layout, whatever its number of tokens: for models that can tell."""
+        self.expected = layout
 
     def __call__(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int,
                  mask: Tensor | None = None, attn_precision: Any = None, skip_reshape: bool = False,
@@ -63,6 +68,9 @@ class VSFAttention:
 
     def _layout(self, batch: int, queries: int, keys: int) -> Layout | None:
         """The layout of a call, or None for attention without text."""
+        if self.expected is not None:
+            layout, self.expected = self.expected, None
+            return layout
         for layout in self.layouts:
             if layout.fits(queries, keys) and (layout.has_image_queries or self.batch in (None, batch)):
                 return layout  # a text refiner has one row a prompt: Krea 2 also attends over layers, one row a token

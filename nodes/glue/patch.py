@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from ...vsf_core.layout import Negative
 from ...vsf_core.schedule import SigmaWindow
 from .conditioning import NegativePrompt
-from .families import TEXT, Encoded, Family, ModelCall, find_family, plain_tokens, text_key
+from .families import TEXT, Encoded, Family, ModelCall, find_family, object_patches, plain_tokens, text_key
 from .override import OVERRIDE, VSFAttention
 
 log = logging.getLogger("vsf")
@@ -90,7 +90,7 @@ def attach(model: ModelPatcher, negatives: list[NegativePrompt]) -> ModelPatcher
     family = find_family(patched.model)
     patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives))
     patched.set_attachments(KEY, patch)
-    for name, make in getattr(family, "OBJECT_PATCHES", {}).items():
+    for name, make in object_patches(family, patched.model).items():
         if name not in patched.object_patches or earlier is None:
             patched.add_object_patch(name, make(patched.get_model_object(name)))
     for level, wrapper in ((WrappersMP.SAMPLER_SAMPLE, patch.sampler_sample),

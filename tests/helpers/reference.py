@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from unittest import mock
 
+import comfy.ldm.cosmos.position_embedding
 import comfy.ldm.flux.math
 import comfy.quant_ops
 import torch
@@ -20,6 +24,8 @@ from comfy.patcher_extension import WrappersMP
 
 def _rotate(x: torch.Tensor, freqs: torch.Tensor, split_half: bool) -> torch.Tensor:
     """Rotary embedding of x: (..., D) in its own precision; freqs: (..., D / 2, 2, 2)."""
+    if x.ndim == 4 and 1 != freqs.shape[2] > x.shape[2] != 1:
+        freqs = freqs[:, :, :x.shape[2]]  # the rotations of keys that are cached (FluxKVCache), as ComfyUI does
     f = freqs.to(x.dtype)
     pairs = x.unflatten(-1, (2, -1)).mT if split_half else x.unflatten(-1, (-1, 2))
     out = f[..., 0] * pairs[..., :1] + f[..., 1] * pairs[..., 1:]
@@ -44,11 +50,25 @@ def _in_double(kernel: Callable[..., Any], split_half: bool, pair: bool, norm: b
     return call
 
 
-_names = [f"{rms}{half}{one}" for rms in ("apply_rope", "rms_rope") for half in ("", "_split_half") for one in ("", "1")]
-for _name in _names:
-    if hasattr(comfy.quant_ops.ck, _name):
-        setattr(comfy.quant_ops.ck, _name, _in_double(getattr(comfy.quant_ops.ck, _name), "split_half" in _name,
-                                                      not _name.endswith("1"), "rms" in _name))
+for _name in [f"{kind}_rope{half}{one}" for kind in ("apply", "rms") for half in ("", "_split_half") for one in ("", "1")]:
+    # ComfyUI before 0.20 keeps names of its own for two of them
+    for _module, _here in ((comfy.quant_ops.ck, _name), (comfy.ldm.flux.math, f"q_{_name}")):
+        if hasattr(_module, _here):
+            setattr(_module, _here, _in_double(getattr(_module, _here), "split_half" in _name, not _name.endswith("1"),
+                                               "rms" in _name))
+
+
+def _unit_in_double(normalize: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Cosmos takes norms in float32 alone."""
+    def call(x: torch.Tensor, dim: list[int] | None = None, eps: float = 0) -> torch.Tensor:
+        if x.dtype != torch.float64:
+            return normalize(x, dim, eps)
+        norm = torch.linalg.vector_norm(x, dim=dim or list(range(1, x.ndim)), keepdim=True)
+        return x / (eps + norm * math.sqrt(norm.numel() / x.numel()))
+    return call
+
+
+comfy.ldm.cosmos.position_embedding.normalize = _unit_in_double(comfy.ldm.cosmos.position_embedding.normalize)
 
 
 @dataclass
@@ -101,7 +121,7 @@ Kinds = Callable[[RefCall, int, int, int], "tuple[str, str] | None"]
 def joint(call: RefCall, batch: int, queries: int, keys: int) -> tuple[str, str] | None:
     """[text][image] where there are more tokens than text and image apart; text alone block-diagonal."""
     text, image = call.text_kinds, math.prod(call.x.shape[2:-2]) * math.prod(-(-n // 2) for n in call.x.shape[-2:])
-    if keys == len(text) and batch == len(call.x):
+    if keys == len(text) != image and batch == len(call.x):
         return text, text
     if keys <= max(len(text), image) or batch != len(call.x):
         return None
@@ -182,8 +202,9 @@ def vectorised_attention(q, k, v, kinds, negatives, is_positive, key_kinds=None,
             return 0.0 if is_text or rules.visible(query, key) else -math.inf
         return 0.0 if key in "PI" or query not in "PI" else -math.inf
 
-    table = {(p, a, b): bias(p, a, b) for p in (True, False) for a in set(kinds) for b in set(all_kinds)}
-    own = torch.tensor([[[table[p, a, b] for b in all_kinds] for a in kinds] for p in is_positive], dtype=torch.float64)
+    rows, cols = list(dict.fromkeys(kinds)), list(dict.fromkeys(all_kinds))
+    table = torch.tensor([[[bias(p, a, b) for b in cols] for a in rows] for p in (False, True)], dtype=torch.float64)
+    own = table[[int(p) for p in is_positive]][:, [rows.index(a) for a in kinds]][:, :, [cols.index(b) for b in all_kinds]]
     logits = q @ torch.cat(keys, 2).mT * (scale or 1 / math.sqrt(q.shape[-1])) + own[:, None]
     if mask is not None:
         logits[..., :k.shape[2]] += mask
@@ -231,6 +252,30 @@ def patch(model, *all_negatives: RefNegative, positive_index: int = 0, lengthen:
 
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "reference", apply_model)
     return patched
+
+
+def see(base_model: Any, attentions: list[torch.nn.Module]) -> None:
+    """Let the reference's override see these modules, which call attention without transformer_options. Changes models in
+    float64 alone."""
+    if base_model.get_dtype() != torch.float64:
+        return
+    options: dict[str, Any] = {}
+
+    def call(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        options.update(kwargs["transformer_options"])
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            options.clear()
+
+    def seen(forward: Callable[..., Any], module: Any, *args: Any, **kwargs: Any) -> Any:
+        with mock.patch.object(module, "optimized_attention", partial(module.optimized_attention, transformer_options=options)):
+            return forward(*args, **kwargs)
+
+    model = base_model.diffusion_model
+    model.forward = partial(call, model.forward)
+    for attention in attentions:
+        attention.forward = partial(seen, attention.forward, sys.modules[type(attention).__module__])
 
 
 def inactive(negative: RefNegative) -> RefNegative:

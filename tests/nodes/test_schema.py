@@ -74,4 +74,5 @@ def test_core_imports_nothing_of_comfyui():
 
 def test_adapters_are_short():
     for path in (ROOT / "nodes" / "glue" / "families").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 80, path.name
+        if path.name != "__init__.py":  # the table of families
+            assert len(path.read_text(encoding="utf-8").splitlines()) < 80, path.name

@@ -106,7 +106,7 @@ def test_without_a_negative(measured):
 def test_vsf_removes_the_part_and_keeps_the_subject(measured):
     """What README's table says, less a little for other processors' rounding. The aim is 0.85: README says what falls short."""
     none, vsf = measured["none"], measured["VSF"]
-    assert vsf["part_absent"] >= 0.6
+    assert vsf["part_absent"] >= 0.8
     assert vsf["subject_kept"] >= 0.97
     assert vsf["quality"] >= none["quality"] - 0.03
 
@@ -114,13 +114,13 @@ def test_vsf_removes_the_part_and_keeps_the_subject(measured):
 def test_ablations_are_worse(measured):
     """Flipping the whole embedding, keeping the negative's padding, and CFG, which loses the subject with the part."""
     assert measured["whole flip"]["both"] < measured["VSF"]["both"] - 0.3
-    assert measured["padding kept"]["both"] < measured["VSF"]["both"] - 0.03
+    assert measured["padding kept"]["both"] < measured["VSF"]["both"] - 0.02
     assert measured["CFG 4"]["both"] < measured["VSF"]["both"] - 0.3
 
 
 def test_cfg_oversaturates(measured):
     """CFG above 1 is not what a few-step model can take: it costs quality."""
-    assert measured["CFG 4"]["quality"] < measured["none"]["quality"] - 0.05
+    assert measured["CFG 4"]["quality"] < measured["none"]["quality"] - 0.02
 
 
 def test_vocabulary_covers_the_pairs():

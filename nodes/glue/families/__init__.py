@@ -7,7 +7,9 @@ one family and never the pack.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -18,14 +20,65 @@ from ..conditioning import NegativePrompt
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
 FAMILIES = {
     "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": ("sd3", "SD3, SD3.5"),
-    "comfy.ldm.flux.model.Flux": ("flux", "Flux.1, Flux.2"),
+    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": ("unet", "SD 1.x, SD 2.x, SDXL"),
+    "comfy.ldm.flux.model.Flux": ("flux", "Flux.1, Flux.2, LongCat-Image, Ovis-Image"),
+    "comfy.ldm.chroma.model.Chroma": ("chroma", "Chroma"),
+    "comfy.ldm.chroma_radiance.model.ChromaRadiance": ("chroma", "Chroma Radiance"),
+    "comfy.ldm.aura.mmdit.MMDiT": ("auraflow", "AuraFlow"),
+    "comfy.ldm.hunyuan_video.model.HunyuanVideo": ("hunyuan_video", "HunyuanVideo 1 and 1.5, HunyuanImage 2.1"),
+    "comfy.ldm.hidream.model.HiDreamImageTransformer2DModel": ("hidream", "HiDream-I1"),
     "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": ("qwen_image", "Qwen-Image"),
+    "comfy.ldm.lumina.model.NextDiT": ("lumina", "Lumina 2, NewBie, Z-Image"),
+    "comfy.ldm.lumina.model.NextDiTPixelSpace": ("lumina", "Lumina 2, NewBie, Z-Image"),
+    "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel": ("omnigen2", "OmniGen2, Boogu"),
+    "comfy.ldm.boogu.model.BooguTransformer2DModel": ("omnigen2", "OmniGen2, Boogu"),
     "comfy.ldm.krea2.model.SingleStreamDiT": ("krea2", "Krea 2"),
+    "comfy.ldm.mage_flow.model.MageFlowTransformer2DModel": ("qwen_image", "Mage-Flow"),
+    "comfy.ldm.ideogram4.model.Ideogram4Transformer2DModel": ("ideogram4", "Ideogram 4"),
+    "comfy.ldm.lens.model.LensTransformer2DModel": ("lens", "Lens"),
+    "comfy.ldm.joyimage.model.JoyImageTransformer3DModel": ("lens", "JoyImage"),
+    "comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel": ("cogvideo", "CogVideoX"),
+    "comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint": ("mochi", "Mochi"),
+    "comfy.ldm.pixeldit.model.PixDiT_T2I": ("pixeldit", "PixelDiT, PiD"),
+    "comfy.ldm.pixeldit.pid.PidNet": ("pixeldit", "PixelDiT, PiD"),
+    "comfy.ldm.pixart.pixartms.PixArtMS": ("pixart", "PixArt alpha and sigma"),
+    "comfy.ldm.cascade.stage_c.StageC": ("cascade", "Stable Cascade (stage C)"),
+    "comfy.ldm.cosmos.model.GeneralDIT": ("cosmos", "Cosmos 1"),
+    "comfy.ldm.cosmos.predict2.MiniTrainDIT": ("cosmos", "Cosmos-Predict2"),
+    "comfy.ldm.anima.model.Anima": ("cosmos", "Anima"),
+    "comfy.ldm.kandinsky5.model.Kandinsky5": ("kandinsky5", "Kandinsky 5"),
+    "comfy.ldm.audio.dit.AudioDiffusionTransformer": ("stable_audio", "Stable Audio"),
+    "comfy.ldm.ace.model.ACEStepTransformer2DModel": ("ace_step", "ACE-Step 1"),
+    "comfy.ldm.hydit.models.HunYuanDiT": ("hunyuan_dit", "Hunyuan-DiT"),
+    "comfy.ldm.ernie.model.ErnieImageModel": ("ernie", "Ernie-Image"),
+    "comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel": ("ace_step15", "ACE-Step 1.5"),
     "comfy.ldm.wan.model.WanModel": ("wan", "Wan 2.1, 2.2"),
+    "comfy.ldm.wan.model.VaceWanModel": ("wan", "Wan VACE"),
+    "comfy.ldm.wan.model.CameraWanModel": ("wan", "Wan Camera"),
+    "comfy.ldm.wan.model.WanModel_S2V": ("wan", "Wan S2V"),
+    "comfy.ldm.wan.model.HumoWanModel": ("wan", "HuMo"),
+    "comfy.ldm.wan.model.SCAILWanModel": ("wan", "SCAIL"),
+    "comfy.ldm.wan.model.SCAIL2WanModel": ("wan", "SCAIL"),
+    "comfy.ldm.wan.model_animate.AnimateWanModel": ("wan", "Wan Animate"),
+    "comfy.ldm.wan.model_wandancer.WanDancerModel": ("wan", "WanDancer"),
+    "comfy.ldm.lightricks.model.LTXVModel": ("ltx", "LTX-Video"),
+    "comfy.ldm.lightricks.av_model.LTXAVModel": ("ltx", "LTX-2"),
 }
 
 # class of BaseModel.diffusion_model that takes text -> why VSF cannot work in it, as the rest of a sentence
-REFUSED: dict[str, str] = {}
+REFUSED: dict[str, str] = {
+    "comfy.ldm.wan.ar_model.CausalWanModel":
+        "it makes a video block by block with caches, where ComfyUI's attention override is not called",
+    "comfy.ldm.hidream_o1.model.HiDreamO1Transformer":
+        "it reads the prompt as a language model does, once for all steps, where no second prompt can stand beside it",
+    "comfy.ldm.minimax.model.MiniMaxH3Model":
+        "it packs text, video and sound into one sequence, whose plan is made for the prompt's length before sampling",
+    "comfy.ldm.cascade.stage_b.StageB": "it only enlarges stage C's picture; give the negative to stage C",
+    "comfy.ldm.seedvr.model.NaDiT": "it restores a video with texts of its own, and takes no prompt",
+    "comfy.ldm.hunyuan3d.model.Hunyuan3Dv2": "it is conditioned on a picture and takes no text",
+    "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain": "it is conditioned on a picture and takes no text",
+    "comfy.ldm.triposplat.model.LatentSeqMMFlowModel": "it is conditioned on a picture and takes no text",
+}
 
 
 TEXT = "text"
@@ -64,7 +117,8 @@ class Family(Protocol):
     TEXT_KEY         the name under which ComfyUI hands the text to the model, where that is not "c_crossattn"
     encode           (base_model, NegativePrompt) -> Encoded: what the model's extra_conds does to a prompt, done to a negative
     OBJECT_PATCHES   {path in the model: function from the object there to one in its place}, for what attention alone
-                     cannot reach; what a replacement needs to know of a call, it finds in transformer_options
+                     cannot reach; what a replacement needs to know of a call, it finds in transformer_options.
+                     `*` in a path stands for every index of a list of modules
     """
 
     def refuse(self, base_model: Any) -> str | None:
@@ -77,6 +131,16 @@ class Family(Protocol):
 def text_key(family: Family) -> str:
     """The name under which ComfyUI hands the text to this family's models."""
     return getattr(family, "TEXT_KEY", "c_crossattn")
+
+
+def object_patches(family: Family, base_model: Any) -> dict[str, Callable[[Any], Any]]:
+    """The family's OBJECT_PATCHES; `*` in a path stands for every index of the list there."""
+    found = {}
+    for path, make in getattr(family, "OBJECT_PATCHES", {}).items():
+        before, star, after = path.partition("*")
+        indices = range(len(attrgetter(before.rstrip("."))(base_model))) if star else [""]
+        found.update({f"{before}{i}{after}": make for i in indices})
+    return found
 
 
 def plain_tokens(base_model: Any, prompt: NegativePrompt) -> Encoded:

@@ -14,22 +14,32 @@ from . import ModelCall
 IMAGE = (Segment("I", None),)
 
 
-def cross_text(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...],
-               taken: Set[int] = frozenset()) -> list[Layout]:
+def cross_text(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...], taken: Set[int] = frozenset(),
+               before: int = 0) -> list[Layout]:
     """Put the negatives behind the positive context, [P][N0 of each], for image queries.
+
+    taken: as in `unlike`; before: tokens that the model itself puts before the text, which count as the positive's.
+    """
+    text = call.context
+    tokens, negatives = unlike(taken, before + text.shape[1], tokens, negatives)
+    call.context = torch.cat([text, *tokens], dim=1)
+    segments = (Segment("P", before + text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens)))
+    return [Layout(segments, negatives, queries=IMAGE)]
+
+
+def unlike(taken: Set[int], positive: int, tokens: list[Tensor],
+           negatives: tuple[Negative, ...]) -> tuple[list[Tensor], tuple[Negative, ...]]:
+    """The negatives, in such numbers that `positive` tokens and theirs are together none of the numbers in `taken`.
 
     taken: numbers of keys that other attentions of the model have (the image's own, an image encoder's). An attention is
     known by its number of keys; where text and negatives would have a number that is taken, the first negative is repeated.
     Keys that stand r times weigh r times as much, so that its beta grows by log r, and the result is the same.
     """
-    text = call.context
     repeats = 1
-    while text.shape[1] + (repeats - 1) * tokens[0].shape[1] + sum(t.shape[1] for t in tokens) in taken:
+    while positive + (repeats - 1) * tokens[0].shape[1] + sum(t.shape[1] for t in tokens) in taken:
         repeats += 1
     if repeats > 1:
         first = negatives[0]
         tokens = [tokens[0].repeat(1, repeats, 1), *tokens[1:]]
         negatives = (dataclasses.replace(first, beta=first.beta + math.log(repeats)), *negatives[1:])
-    call.context = torch.cat([text, *tokens], dim=1)
-    segments = (Segment("P", text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens)))
-    return [Layout(segments, negatives, queries=IMAGE)]
+    return tokens, negatives

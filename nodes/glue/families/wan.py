@@ -1,10 +1,13 @@
-"""Wan 2.1 and 2.2 (comfy/ldm/wan/model.py): cross-attention of the video's tokens with the text, which has no positions.
+"""Wan 2.1 and 2.2 with all their relatives (comfy/ldm/wan/model*.py): cross-attention of the video's tokens with the text,
+which has no positions. VACE's own blocks see the text too.
 
-Image-to-video models attend to CLIP vision tokens in a call of its own; those are left alone.
+Self-attention, CLIP vision (a call of its own before the text's) and HuMo's audio (16 keys a frame) are left alone, being
+known by their number of keys: the text never gets that number. Other audio, music and faces do not pass here at all.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -13,14 +16,38 @@ from ....vsf_core.layout import Layout, Negative
 from . import ModelCall
 from .cross import cross_text
 
+HUMO_AUDIO = 16
+
 
 def refuse(base_model: Any) -> str | None:
     return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
-    patch = call.base_model.diffusion_model.patch_size
-    video = math.prod(-(-size // p) for size, p in zip(call.x.shape[2:], patch, strict=True))
-    vision = call.conds.get("clip_fea")
-    taken = {video} if vision is None else {video, vision.shape[-2]}
-    return cross_text(call, tokens, negatives, taken)
+    patch_size = call.base_model.diffusion_model.patch_size
+
+    def patches(latent: Tensor | None) -> int:
+        axes = zip(latent.shape[:1:-1], patch_size[::-1], strict=False) if latent is not None else [(0, 1)]
+        return math.prod(-(-length // size) for length, size in axes)
+
+    get = call.conds.get
+    video = [patches(call.x) + patches(get("time_dim_concat")), patches(get("reference_latent")), patches(get("pose_latents")),
+             sum(map(patches, get("context_latents") or ())), _framepack(get("reference_motion"))]
+    vision = [0 if t is None else t.shape[-2] for t in (get("clip_fea"), get("clip_fea_ref"))]
+    return cross_text(call, tokens, negatives, _sums(video) | _sums(vision) | {HUMO_AUDIO})
+
+
+def _framepack(motion: Tensor | None) -> int:
+    """Tokens that S2V's FramePackMotioner makes of the frames before: of 1, of 2 at half and of 16 at a quarter of the size."""
+    if motion is None:
+        return 0
+    height, width = motion.shape[-2:]
+    return sum(frames * (height // p) * (width // p) for frames, p in ((1, 2), (1, 4), (4, 8)))
+
+
+def _sums(lengths: Iterable[int]) -> set[int]:
+    """The sum of every selection: which conditions stand beside the video differs between the models."""
+    sums = {0}
+    for n in lengths:
+        sums |= {n + s for s in sums}
+    return sums

@@ -17,6 +17,7 @@ import comfy.supported_models
 import reference
 import tiny
 import torch
+from comfy.nested_tensor import NestedTensor
 
 SETTINGS = tuple[tuple[float, float], ...]
 
@@ -26,14 +27,16 @@ class Case:
     """One model at toy size.
 
     config: class in comfy.supported_models; unet_config: what ComfyUI's model detection would have found.
-    latent: (C, ...) of one sample; width: of its text. options(length, seed): the rest of a conditioning entry for a text
-    of `length` tokens. positions: whether the model gives the negative's tokens positions, so that their order matters.
+    latent: (C, ...) of one sample, or of each of its parts (video and audio); width: of its text. options(length, seed): the
+    rest of a conditioning entry for a text of `length` tokens. positions: whether the model gives the negative's tokens
+    positions, so that their order matters.
     mutants: names of reference.MUTANTS that mean nothing here (a cross-attention's negative sees nothing).
+    state: what the BaseModel itself reads of a checkpoint, beside the diffusion model's weights.
     """
     name: str
     config: str
     unet_config: dict[str, Any]
-    latent: tuple[int, ...]
+    latent: tuple[int, ...] | tuple[tuple[int, ...], ...]
     width: int
     options: Callable[[int, int], dict[str, Any]] = lambda length, seed: {}
     lengthen: Callable[[reference.RefCall], None] = reference.append_text
@@ -42,10 +45,17 @@ class Case:
     no_mutants: frozenset[str] = frozenset({"a text refiner mixes prompt and negative"})
     weight_scale: float = 0.8
     setup: Callable[[Any], None] = field(default=lambda base_model: None)
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the ComfyUI under test has this model."""
+        return hasattr(comfy.supported_models, self.config)
 
     def conditioning(self, length: int, seed: int, **more: Any) -> list:
-        """A CONDITIONING of random tokens."""
-        return [[tiny.tokens(length, seed, width=self.width), {**self.options(length, seed), **more}]]
+        """A CONDITIONING of random tokens. Text encoders always give a pooled_output, if only None."""
+        options = {"pooled_output": None, **self.options(length, seed), **more}
+        return [[tiny.tokens(length, seed, width=self.width), options]]
 
     def negative(self, length: int, seed: int, **settings: Any) -> reference.RefNegative:
         """The reference's negative of the same random tokens."""
@@ -60,10 +70,15 @@ class Case:
     def sample(self, model: Any, positive: list, negative: list | None = None, *, cfg: float = 1.0, batch: int = 1,
                steps: int = 2, seed: int = 0) -> torch.Tensor:
         """ComfyUI's own sampler: 2 steps of Euler from noise."""
-        noise = torch.randn(batch, *self.latent, generator=torch.Generator().manual_seed(seed))
+        g = torch.Generator().manual_seed(seed)
+        shapes = self.latent if isinstance(self.latent[0], tuple) else (self.latent,)
+        parts = [torch.randn(batch, *shape, generator=g) for shape in shapes]
+        noise = parts[0] if len(parts) == 1 else NestedTensor(parts)
         negative = self.conditioning(3, 999) if negative is None else negative
-        return comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative,
-                                   torch.zeros_like(noise), disable_pbar=True, seed=seed)
+        with torch.inference_mode():  # as ComfyUI's executor (execution.py); Anima's extra_conds ask for it
+            out = comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative, noise * 0,
+                                      disable_pbar=True, seed=seed)
+        return torch.cat([t.flatten(1) for t in out.unbind()], dim=1) if len(parts) > 1 else out
 
 
 NO_TEXT_QUERIES = frozenset(reference.MUTANTS) - {"sign of the values", "beta forgotten",
@@ -74,9 +89,10 @@ NO_TEXT_QUERIES = frozenset(reference.MUTANTS) - {"sign of the values", "beta fo
 def build(case: Case, dtype: torch.dtype) -> Any:
     """A ModelPatcher around ComfyUI's BaseModel of this case, with seeded random weights."""
     config = getattr(comfy.supported_models, case.config)(dict(case.unet_config))
+    config.unet_config.update(case.unet_config)  # over the full size's numbers that some classes bring
     config.set_inference_dtype(dtype, None)
     config.custom_operations = comfy.ops.disable_weight_init
-    base_model = config.get_model({}, "")
+    base_model = config.get_model(dict(case.state), "")
     tiny.randomise(base_model.diffusion_model, case.weight_scale)
     case.setup(base_model)
     base_model.diffusion_model.eval().requires_grad_(False)

@@ -1,0 +1,52 @@
+"""ACE-Step 1 (comfy/ldm/ace/model.py): cross-attention of the sound's tokens with [speaker][text][lyrics], which are numbered
+in this order.
+
+A negative stands behind the lyrics, which keep their numbers. Its own are those of a prompt's text, from 1. It has no lyrics.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+from .cross import IMAGE, unlike
+
+NEGATIVES = "vsf_ace_negatives"
+
+
+def with_negatives(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A block's forward, with the negatives of a call behind what its sound attends to."""
+    def forward(*args: Any, **kwargs: Any) -> Tensor:
+        if NEGATIVES in kwargs.get("transformer_options", {}):
+            words, rotation = kwargs["transformer_options"][NEGATIVES]
+            text, numbers = kwargs["encoder_hidden_states"], kwargs["rotary_freqs_cis_cross"]
+            kwargs["encoder_hidden_states"] = torch.cat([text, words.to(text)], dim=1)
+            kwargs["rotary_freqs_cis_cross"] = tuple(torch.cat([a, b.to(a)]) for a, b in zip(numbers, rotation, strict=True))
+        return original(*args, **kwargs)
+    return forward
+
+
+OBJECT_PATCHES = {"diffusion_model.transformer_blocks.*.forward": with_negatives}
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    model = call.base_model.diffusion_model
+    dtype = call.base_model.get_dtype_inference()
+    words = [model.genre_embedder(t.to(dtype)) for t in tokens]
+    prompt = 1 + call.context.shape[1] + call.conds["lyric_token_idx"].shape[1]
+    height, width = (size // patch for size, patch in zip(call.x.shape[-2:], model.patch_size, strict=True))
+    repeated, negatives = unlike({height * width}, prompt, words, negatives)
+    repeats = [repeated[0].shape[1] // words[0].shape[1], *[1] * (len(words) - 1)]
+    numbers = [model.rotary_emb(w, seq_len=1 + w.shape[1]) for w in words]
+    rotation = [torch.cat([n[part][1:].repeat(r, 1) for n, r in zip(numbers, repeats, strict=True)]) for part in (0, 1)]
+    call.options[NEGATIVES] = torch.cat(repeated, dim=1), rotation
+    own = (Segment(c, w.shape[1]) for c, w in enumerate(repeated))
+    return [Layout((Segment("P", prompt), *own), negatives, queries=IMAGE)]

@@ -1,0 +1,28 @@
+"""Ernie-Image (comfy/ldm/ernie/model.py): joint attention over [image][text] in every block. ComfyUI's override does not see
+it.
+
+The text is numbered, and the image by the text's length: it is moved back by the length of the negatives.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall, unseen
+from .joint import append_text
+
+OBJECT_PATCHES = unseen.patches("diffusion_model.layers.*.self_attention")
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    unseen.show(call)
+    own = call.transformer_options.get("rope_options") or {}
+    added = sum(t.shape[1] for t in tokens)
+    call.options["rope_options"] = {**own, "shift_t": own.get("shift_t", 0.0) - added}
+    return [Layout((Segment("I", None), *append_text(call, tokens)), negatives)]

@@ -1,0 +1,22 @@
+"""Ideogram 4 (comfy/ldm/ideogram4/model.py): joint attention over [text][image] in every block.
+
+The text is numbered and may have padding, which a mask keeps apart from all else; the image's positions are far away, at
+65536, and do not depend on the text.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+from .joint import append_text
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    return [Layout((*append_text(call, tokens), Segment("I", None)), negatives)]

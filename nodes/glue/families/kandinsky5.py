@@ -1,0 +1,50 @@
+"""Kandinsky 5, of pictures and videos (comfy/ldm/kandinsky5/model.py): text blocks, in which each prompt's tokens attend to
+themselves, then cross-attention of the image's tokens with the text.
+
+The text is numbered in its blocks: a negative's numbers follow the prompt's, made apart from them, since numbers beyond 256
+in half precision depend on how many there are. A negative cannot reach the pooled CLIP vector.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative
+from . import ModelCall
+from .cross import cross_text
+
+NUMBERS = "vsf_text_numbers"
+
+
+def number_apart(number: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Kandinsky5.rope_encode_1d for a text of several prompts: (start, length) of each."""
+    def rope_encode_1d(length: int, *args: Any, **kwargs: Any) -> Tensor:
+        prompts = kwargs.get("transformer_options", {}).get(NUMBERS)
+        if prompts is None:
+            return number(length, *args, **kwargs)
+        return torch.cat([number(own, start, **kwargs) for start, own in prompts], dim=1)
+    return rope_encode_1d
+
+
+OBJECT_PATCHES = {"diffusion_model.rope_encode_1d": number_apart}
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    model = call.base_model.diffusion_model
+    lengths = [call.context.shape[1], *(t.shape[1] for t in tokens)]
+    image = 1
+    for size, patch in zip(call.x.shape[:1:-1], model.patch_size[::-1], strict=True):
+        image *= -(-size // patch)
+    [cross] = cross_text(call, tokens, negatives, taken={image})
+    prompt, first, *others = zip(accumulate(lengths, initial=0), lengths, strict=False)  # the sum of all is left over
+    repeats = cross.segments[1].length // first[1]  # of the first negative, each with the same numbers
+    call.options[NUMBERS] = (prompt, *[first] * repeats, *others)
+    return [cross, Layout(cross.segments, cross.negatives)]

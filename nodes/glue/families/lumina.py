@@ -1,0 +1,69 @@
+"""Lumina 2, NewBie, Z-Image with its Turbo, Omni and pixel-space forms (comfy/ldm/lumina/model.py): text refiners, then
+joint attention over [text][SigLIP][references][image] in every block.
+
+The image is numbered by the text's length, which Z-Image pads: the text cannot be lengthened. Each negative is embedded and
+refined as a prompt of its own, numbered from 1, without padding, and put before the whole sequence: model patches (Fun
+ControlNets) find the image where it was. SigLIP counts as prompt, references as image; no N in NewBie's pooled vector.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+
+NEGATIVES = "vsf_lumina_negatives"
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    call.options[NEGATIVES] = tokens
+    model = call.base_model.diffusion_model
+    patch, multiple = model.patch_size, model.pad_tokens_multiple or 1
+    references, captions, siglip = (call.conds.get(k) or [] for k in ("ref_latents", "ref_contexts", "siglip_feats"))
+    images = [-(-t.shape[-2] // patch) * -(-t.shape[-1] // patch) for t in (*references, call.x)]
+    texts = [call.context.shape[1]]
+    if references:  # and for each a caption and SigLIP features, or a block of padding (1); more captions are prompt
+        texts += [c.shape[1] for c in captions] + [1] * (len(references) - len(captions))
+        if model.siglip_embedder is not None:
+            seen = [s.shape[1] * s.shape[2] for s in siglip[:len(references)]]
+            texts += seen + [1] * (len(references) + 1 - len(seen))  # and padding for the image
+    text, image = (sum(n + -n % multiple for n in lengths) for lengths in (texts, images))
+    own = (Segment(c, t.shape[1]) for c, t in enumerate(tokens))
+    return [Layout((*own, Segment("P", text), Segment("I", image)), negatives)]
+
+
+def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
+    """NextDiT.patchify_and_embed, with the negatives of a call before its sequence."""
+    model = original.__self__
+
+    def patchify_and_embed(*args: Any, **kwargs: Any) -> tuple:
+        out = original(*args, **kwargs)
+        options = kwargs.get("transformer_options", {})
+        if NEGATIVES not in options:
+            return out
+        sequence, mask, image_sizes, text_lengths, rotations, noisy = out
+        refined, rotated = [], []
+        for tokens in options[NEGATIVES]:
+            (n, *_), (rotation, *_), _ = model.embed_cap(tokens.to(sequence), device=sequence.device)
+            n, rotation = n[:, :tokens.shape[1]], rotation[:, :tokens.shape[1]]  # without the padding
+            for layer in model.context_refiner:
+                n = layer(n, None, rotation, transformer_options=options)
+            refined.append(n)
+            rotated.append(rotation)
+        length = sum(n.shape[1] for n in refined)
+        if noisy is not None:  # spans of this step's noise level; all else (references) is modulated as clean
+            noisy = [(0, length), *((start + length, stop + length) for start, stop in noisy)]
+        return (torch.cat([*refined, sequence], dim=1), mask, image_sizes, [n + length for n in text_lengths],
+                torch.cat([*rotated, rotations], dim=1), noisy)
+    return patchify_and_embed
+
+
+OBJECT_PATCHES = {"diffusion_model.patchify_and_embed": with_negatives}

@@ -1,0 +1,61 @@
+"""PixelDiT and PiD (comfy/ldm/pixeldit/model.py, pid.py): joint attention over [text][image] in every patch block; pixel
+blocks attend over the image alone.
+
+The model knows 300 positions, which its text encoder's padding fills: the text cannot be lengthened. Each negative is embedded
+as a prompt of its own, numbered from 0, and put before the prompt in the first block, with its rotations in every block.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Negative, Segment
+from . import ModelCall
+
+NEGATIVES = "vsf_pixeldit_negatives"
+
+
+def refuse(base_model: Any) -> str | None:
+    return None
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    model = call.base_model.diffusion_model
+    tokens = [t[:, :model.txt_max_length].to(call.base_model.get_dtype_inference()) for t in tokens]
+    lengths = [t.shape[1] for t in tokens]
+    embedded = [model.y_embedder(t) for t in tokens]
+    embedded = [t + model.y_pos_embedding[:, :t.shape[1]].to(t) for t in embedded]
+    rotations = [model._fetch_text_pos(n, t.device, t.dtype) for n, t in zip(lengths, tokens, strict=True)]
+    call.options[NEGATIVES] = torch.cat(embedded, dim=1), torch.cat(rotations)
+
+    patch = model.patch_size
+    image = -(-call.x.shape[-2] // patch) * -(-call.x.shape[-1] // patch)
+    own = (Segment(c, n) for c, n in enumerate(lengths))
+    return [Layout((*own, Segment("P", min(call.context.shape[1], model.txt_max_length)), Segment("I", image)), negatives)]
+
+
+def with_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The first block's forward(image, text, ...), with the negatives before the text."""
+    def forward(x: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Any:
+        options = kwargs["transformer_options"]
+        if NEGATIVES in options:
+            y = torch.cat([options[NEGATIVES][0], y], dim=1)
+        return original(x, y, *args, **kwargs)
+    return forward
+
+
+def with_rotations(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An attention's forward(image, text, the image's rotations, the text's, ...), with the negatives' before the text's."""
+    def forward(x: Tensor, y: Tensor, image: Tensor, text: Tensor | None, *args: Any, **kwargs: Any) -> Any:
+        options = kwargs["transformer_options"]
+        if NEGATIVES in options and text is not None:
+            text = torch.cat([options[NEGATIVES][1], text])
+        return original(x, y, image, text, *args, **kwargs)
+    return forward
+
+
+OBJECT_PATCHES = {"diffusion_model.patch_blocks.0.forward": with_text,
+                  "diffusion_model.patch_blocks.*.attn.forward": with_rotations}

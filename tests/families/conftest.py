@@ -1,0 +1,75 @@
+"""Collects one table, family x check, from what the tests here found: shown at the end of a run, and written for
+tools/support_table.py, which makes docs/families.md and README's table of it."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cases
+import comfyui_version
+import pytest
+from vsf_pack.nodes.glue.families import FAMILIES, REFUSED
+
+CHECKS = {
+    "test_off": "off",
+    "test_beta_large_is_off": "beta large",
+    "test_equals_the_reference": "reference",
+    "test_a_wrong_mask_row_or_sign_would_be_seen": "mutants",
+    "test_positions_of_the_negative": "positions",
+}
+REPORTS = Path(os.environ.get("VSF_REPORTS") or Path(__file__).resolve().parents[2] / ".cache" / "families")
+found: dict[str, dict[str, str]] = {}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Write the case and the check onto the report, which reaches the process that prints (pytest-xdist)."""
+    report = (yield).get_result()
+    check = CHECKS.get(getattr(item, "originalname", ""))
+    case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+    if check is not None and case is not None:
+        report.vsf_check = [case.name, check]
+
+
+def pytest_runtest_logreport(report):
+    """Note the outcome of a check of a case: one failure outweighs any number of passes."""
+    if not hasattr(report, "vsf_check") or (report.passed and report.when != "call"):
+        return
+    name, check = report.vsf_check
+    row = found.setdefault(name, {})
+    if report.failed:
+        row[check] = "FAIL"
+    elif row.get(check) != "FAIL" and (report.passed or check not in row):
+        row[check] = "pass" if report.passed else "-"
+
+
+def _class_of(name: str) -> str | None:
+    """The diffusion model's class; None where this ComfyUI has no such model."""
+    if not cases.BY_NAME[name].exists:
+        return None
+    cls = type(cases.load(name).model.diffusion_model)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table, and its file where every check of every case was run."""
+    if not found:
+        return
+    columns = list(CHECKS.values())
+    width = max(map(len, found))
+    terminalreporter.section(f"families on ComfyUI {comfyui_version.__version__}")
+    terminalreporter.write_line(" " * width + "".join(f" {c:>10}" for c in columns))
+    for name, row in sorted(found.items()):
+        terminalreporter.write_line(name.ljust(width) + "".join(f" {row.get(c, ''):>10}" for c in columns))
+    if set(found) == set(cases.BY_NAME) and all(len(row) == len(columns) for row in found.values()):
+        report = {
+            "comfyui": comfyui_version.__version__,
+            "labels": {name: label for name, (_, label) in FAMILIES.items()},
+            "refused": REFUSED,
+            "cases": {name: {"class": _class_of(name), "checks": row} for name, row in sorted(found.items())},
+        }
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        path = REPORTS / f"{comfyui_version.__version__}.json"
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        terminalreporter.write_line(f"written: {path}")

@@ -1,0 +1,44 @@
+"""The support tables say what the tests found, and name every family."""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cases
+import pytest
+from vsf_pack.nodes.glue.families import FAMILIES, REFUSED
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tools"))
+
+import support_table  # noqa: E402
+
+
+@pytest.fixture
+def findings() -> dict:
+    return json.loads(support_table.FINDINGS.read_text(encoding="utf-8"))
+
+
+def test_tables_are_made_of_the_findings(findings):
+    assert support_table.PAGE.read_text(encoding="utf-8") == support_table.page(findings)
+    text = support_table.README.read_text(encoding="utf-8")
+    assert text == support_table.readme(text, findings)
+
+
+def test_findings_are_of_this_code(findings):
+    """The newest version's findings name just the families, refusals and cases that are here; run `python dev.py versions`."""
+    newest = next(iter(findings.values()))
+    assert newest["labels"] == {name: label for name, (_, label) in FAMILIES.items()}
+    assert newest["refused"] == REFUSED
+    assert set(newest["cases"]) == set(cases.BY_NAME)
+
+
+def test_nothing_fails(findings):
+    """Every case passes every check in the newest ComfyUI, and in each older one that has its model."""
+    newest = next(iter(findings.values()))
+    for name, case in newest["cases"].items():
+        assert support_table.verdict(case["checks"]) == "pass", name
+    for version, report in findings.items():
+        failed = [n for n, case in report["cases"].items() if support_table.verdict(case["checks"]) == "FAIL"]
+        assert not failed, f"{version}: {failed}"

@@ -1,0 +1,181 @@
+"""UNets beside what else ComfyUI lets nodes do to them, and prompts of different lengths."""
+from __future__ import annotations
+
+import dataclasses
+from unittest import mock
+
+import cases
+import comfy.ldm.modules.attention as comfy_attention
+import comfy.samplers
+import pytest
+import reference
+import torch
+import vsf
+from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+from comfy_extras.nodes_tomesd import TomePatchModel
+from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+from vsf_pack.nodes.glue.conditioning import WORDS
+
+CASE = cases.BY_NAME["sd1.5"]  # 40 and 10 tokens of image
+SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
+BY_LENGTH = dataclasses.replace(CASE, latent=(4, 6, 8), lengthen=reference.append_text, kinds=reference.cross)
+
+
+def guided(model=None, length: int = 3):
+    model = cases.load(CASE.name) if model is None else model
+    for c, (scale, bias) in enumerate(SETTINGS):
+        model = vsf.guide(model, CASE.conditioning(length + c, 50 + c, **{WORDS: length + c}), scale, bias)
+    return model
+
+
+def refers(length: int = 3, case: cases.Case = CASE):
+    return case.reference(*(case.negative(length + c, 50 + c, alpha=a, beta=b) for c, (a, b) in enumerate(SETTINGS)))
+
+
+def sample(model, positive: list | None = None, case: cases.Case = CASE, **settings) -> torch.Tensor:
+    torch.manual_seed(0)  # ToMe draws
+    return case.sample(model, case.conditioning(7, 1) if positive is None else positive, batch=2, **settings)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return ((a.double() - b.double()).norm() / b.double().norm()).item() <= 1e-5
+
+
+def unbatched(model, positive: list, **settings) -> torch.Tensor:
+    """Each conditioning in a call of its own: ComfyUI repeats the shorter of two contexts to batch both, and a positive that
+    stands twice would halve the negative."""
+    with mock.patch.object(comfy.samplers, "can_concat_cond", lambda a, b: a is b):
+        return sample(model, positive, **settings)
+
+
+def test_two_prompts_of_different_lengths():
+    positive = CASE.conditioning(6, 1) + CASE.conditioning(12, 2)
+    truth = unbatched(refers(), positive, cfg=3.0)
+    assert close(sample(guided(), positive, cfg=3.0), truth)
+    assert not close(sample(refers(), positive, cfg=3.0), truth), "batched, they would have another balance"
+    assert not close(sample(cases.load(CASE.name), positive, cfg=3.0), truth)
+
+
+def test_two_prompts_of_one_length_share_a_call():
+    positive, rows = CASE.conditioning(7, 1) + CASE.conditioning(7, 2), []
+    model = guided()
+    model.add_wrapper(WrappersMP.APPLY_MODEL, lambda executor, x, *args, **kwargs: (
+        rows.append(len(x)), executor(x, *args, **kwargs))[1])
+    assert close(sample(model, positive), sample(refers(), positive))
+    assert rows == [4, 4]
+
+
+def test_a_long_uncond():
+    positive, long = CASE.conditioning(77, 1), dict(negative=CASE.conditioning(154, 2), cfg=3.0)
+    truth = unbatched(refers(), positive, **long)
+    assert close(sample(guided(), positive, **long), truth)
+    assert not close(sample(refers(), positive, **long), truth), "batched, they would have another balance"
+    assert not close(sample(cases.load(CASE.name), positive, **long), truth)
+
+
+def deep_shrink(model):
+    return PatchModelAddDownscale.execute(model, 1, 2.0, 0.0, 1.0, True, "bilinear", "bilinear").args[0]
+
+
+def tome(model):
+    return TomePatchModel.execute(model, 0.3).args[0]
+
+
+@pytest.mark.parametrize(("node", "length"), [(deep_shrink, 3), (tome, 16)])
+@pytest.mark.parametrize("first", [False, True])
+def test_other_tokens_in_the_image(node, length, first):
+    """Deep Shrink: fewer tokens in a level. ToMe: fewer queries than keys in self-attention, and as many keys as the text."""
+    ours = guided(node(cases.load(CASE.name)), length) if first else node(guided(length=length))
+    out, truth = sample(ours), sample(node(refers(length)))
+    assert close(out, truth)
+    assert not close(sample(guided(length=length)), truth)
+
+
+def ipadapter(model, seen: list | None = None, **passed):
+    """As IPAdapter: in two blocks, a picture's keys and values beside the text's. Its attention is hidden from overrides."""
+    g = torch.Generator().manual_seed(5)
+    dtype = model.model.get_dtype_inference()
+
+    def replace(q, k, v, extra):
+        if seen is not None:
+            seen.append(k.shape[1])
+        options = {"transformer_options": extra} if passed else {}
+        text = comfy_attention.optimized_attention(q, k, v, extra["n_heads"], **options)
+        picture_k, picture_v = (t.to(dtype).expand(len(q), -1, -1) for t in pictures[q.shape[-1]])
+        return text + 0.7 * comfy_attention.optimized_attention(q, picture_k, picture_v, extra["n_heads"])
+
+    pictures = {width: torch.randn(2, 1, 4, width, generator=g) for width in (32, 64)}
+    model = model.clone()
+    model.set_model_attn2_replace(replace, "input", 1)
+    model.set_model_attn2_replace(replace, "middle", 0, 0)
+    return model
+
+
+def test_attention_of_another_node():
+    """The node gets the prompt alone, and what it adds stays; the negatives' change of the model's own attention is added."""
+    seen: list[int] = []
+    truth = sample(ipadapter(refers(case=BY_LENGTH), shown=True), case=BY_LENGTH)
+    assert close(sample(ipadapter(guided(), seen), case=BY_LENGTH), truth)
+    assert set(seen) == {7}
+    assert close(sample(ipadapter(guided(), shown=True), case=BY_LENGTH), truth)
+    assert not close(sample(guided(), case=BY_LENGTH), truth)
+
+
+def more_text(model, behind: int):
+    """An attn2_patch with tokens of its own, `behind` which the reference has the negatives' tokens."""
+    tokens = cases.tiny.tokens(4, 9, width=CASE.width)
+
+    def patch(n, context, value, extra):
+        more = tokens.to(context).expand(len(context), -1, -1)
+        place = context.shape[1] - behind
+        return n, *(torch.cat([t[:, :place], more, t[:, place:]], dim=1) for t in (context, value))
+
+    model = model.clone()
+    model.set_model_attn2_patch(patch)
+    return model
+
+
+def test_text_of_another_node():
+    """Tokens that a node puts behind the text count as the prompt's."""
+    case = dataclasses.replace(BY_LENGTH, kinds=lambda call, batch, queries, keys: (
+        ("I" * queries, "PPPP" + call.text_kinds) if keys == len(call.text_kinds) + 4 else None))
+    truth = sample(more_text(refers(case=case), behind=7), case=BY_LENGTH)
+    assert close(sample(more_text(guided(), behind=0), case=BY_LENGTH), truth)
+    assert not close(sample(guided(), case=BY_LENGTH), truth)
+
+
+def test_an_override_inside_the_model_is_told():
+    """A node that puts its override over ours while the model runs: the negatives would never be seen."""
+    def plain(func, *args, **kwargs):
+        return func(*args, **kwargs)
+
+    def cover(executor, x, t, context, y, control, options, **kwargs):
+        return executor(x, t, context, y, control, {**options, "optimized_attention_override": plain}, **kwargs)
+    model = guided()
+    model.add_wrapper(WrappersMP.DIFFUSION_MODEL, cover)
+    with pytest.raises(RuntimeError, match="VSF: expected the attention of BaseModel to pass"):
+        sample(model)
+
+
+def test_torch_compile_does_not_freeze_the_settings():
+    base = cases.load(CASE.name).clone()
+    torch._dynamo.reset()
+    set_torch_compile_wrapper(model=base, backend=lambda graph, inputs, **_: graph.forward,
+                              options={"guard_filter_fn": skip_torch_compile_dict})
+    plain = cases.load(CASE.name)
+    assert close(sample(base, steps=1), sample(plain, steps=1))
+    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 5), (2.0, 0.3, 3)):
+        negative = CASE.conditioning(length, 50, **{WORDS: length})
+        out, eager = (sample(vsf.guide(m, negative, scale, bias), steps=1) for m in (base, plain))
+        assert close(out, eager), (scale, bias, length)
+    assert close(sample(base, steps=1), sample(plain, steps=1))
+
+
+@pytest.mark.parametrize("config", ["SVD_img2vid", "SV3D_u", "Stable_Zero123"])
+def test_models_without_text_are_refused(config):
+    projection = {"cc_projection.weight": torch.zeros(24, 28), "cc_projection.bias": torch.zeros(24)}
+    model = cases.build(dataclasses.replace(CASE, config=config, state=projection), torch.float32)
+    with pytest.raises(ValueError, match=r"UNetModel\) is not supported: it is conditioned on a picture and takes no text"):
+        vsf.guide(model, CASE.conditioning(3, 50, **{WORDS: 3}))

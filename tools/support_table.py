@@ -1,0 +1,111 @@
+"""Make docs/families.md and README's support table from what the tests found.
+
+    python tools/support_table.py      reads .cache/families/<ComfyUI version>.json, which `python dev.py versions` wrote
+
+The findings are kept in docs/families.json; both tables are made of that file alone, and a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = Path(os.environ.get("VSF_REPORTS") or ROOT / ".cache" / "families")
+FINDINGS = ROOT / "docs" / "families.json"
+PAGE = ROOT / "docs" / "families.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- support table: tools/support_table.py -->", "<!-- end of the support table -->"
+CHECKS = {
+    "off": "scale 0, an empty negative and steps outside the window: bit for bit the model without VSF",
+    "beta large": "a bias of 60: the model without VSF to 1e-6",
+    "reference": "equal to an independent dense reference in double precision to 1e-5, through ComfyUI's sampler: bias 0 and "
+    "above, one and two negatives, both lengths, CFG 1 and 3, batch 2",
+    "mutants": "the reference with one mask row, sign or refiner wrong is farther away than the tolerance",
+    "positions": "the order of the negative's words matters where the model numbers its text, and only there",
+}
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def collect() -> dict:
+    """The findings of all versions, newest first; older findings stay until their version is run again."""
+    known = json.loads(FINDINGS.read_text(encoding="utf-8")) if FINDINGS.is_file() else {}
+    for path in REPORTS.glob("*.json"):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        known[report.pop("comfyui")] = report
+    return {version: known[version] for version in sorted(known, key=as_numbers, reverse=True)}
+
+
+def verdict(checks: dict[str, str]) -> str:
+    """One case on one version: pass, FAIL, or - where that ComfyUI has no such model."""
+    outcomes = set(checks.values())
+    return "FAIL" if "FAIL" in outcomes else "pass" if "pass" in outcomes else "-"
+
+
+def page(findings: dict) -> str:
+    """docs/families.md."""
+    newest, report = next(iter(findings.items()))
+    lines = [
+        "# Families: what is tested",
+        "",
+        "Made by `python dev.py versions`: ComfyUI's own model classes at toy size with random weights, through its sampler.",
+        "",
+        *(f"- **{name}**: {text}" for name, text in CHECKS.items()),
+        "",
+        f"## ComfyUI {newest}, check by check",
+        "",
+        "| model | " + " | ".join(CHECKS) + " |",
+        "|---" * (len(CHECKS) + 1) + "|",
+    ]
+    for name, case in report["cases"].items():
+        lines.append(f"| {name} | " + " | ".join(case["checks"].get(check, "-") for check in CHECKS) + " |")
+    lines += ["", "## All checks, version by version", "", "| model | " + " | ".join(findings) + " |",
+              "|---" * (len(findings) + 1) + "|"]  # fmt: skip
+    for name in report["cases"]:
+        row = [verdict(r["cases"].get(name, {"checks": {}})["checks"]) for r in findings.values()]
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
+    lines += ["", "## Refused, with a message", "", "| class | why |", "|---|---|"]
+    lines += [f"| `{name}` | {why} |" for name, why in sorted(report["refused"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def table(findings: dict) -> str:
+    """README's part: one line a family, with the oldest ComfyUI of the tested ones in which it passes."""
+    report = next(iter(findings.values()))
+    by_label: dict[str, list[str]] = {}
+    for name, label in report["labels"].items():
+        by_label.setdefault(label, []).append(name)
+    lines = ["| model family | tested on ComfyUI | models in the tests |", "|---|---|---|"]
+    for label, classes in by_label.items():
+        names = [name for name, case in report["cases"].items() if case["class"] in classes]
+        good = [
+            version
+            for version, r in findings.items()
+            if (v := {verdict(r["cases"].get(n, {"checks": {}})["checks"]) for n in names}) and "FAIL" not in v and "pass" in v
+        ]
+        span = f"{good[-1]} to {good[0]}" if len(good) > 1 else good[0] if good else "not tested"
+        lines.append(f"| {label} | {span} | {', '.join(names)} |")
+    return "\n".join(lines)
+
+
+def readme(text: str, findings: dict) -> str:
+    """README with its table made anew."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(findings)}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    findings = collect()
+    FINDINGS.parent.mkdir(exist_ok=True)
+    FINDINGS.write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8", newline="\n")
+    PAGE.write_text(page(findings), encoding="utf-8", newline="\n")
+    README.write_text(readme(README.read_text(encoding="utf-8"), findings), encoding="utf-8", newline="\n")
+    print(page(findings))
+
+
+if __name__ == "__main__":
+    main()
