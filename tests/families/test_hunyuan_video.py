@@ -13,6 +13,8 @@ import torch
 import vsf
 from cases import Case
 from cases.hunyuan_video import REFINED
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from vsf_pack.nodes.glue.conditioning import WORDS
 
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
@@ -117,3 +119,17 @@ def test_the_refiner_is_given_back():
     before = case.sample(model, positive)
     assert not torch.equal(case.sample(guided(case), positive), before)
     assert torch.equal(case.sample(model, positive), before)
+
+
+def test_torch_compile_does_not_freeze_the_lengths():
+    """TorchCompileModel's guard filter; prompt and negative of other lengths, of as many tokens together."""
+    case = cases.BY_NAME["hunyuan-video-i2v"]
+    model = cases.load(case.name)
+    compiled = model.clone()
+    torch._dynamo.reset()
+    set_torch_compile_wrapper(model=compiled, backend=lambda graph, inputs, **_: graph.forward,
+                              options={"guard_filter_fn": skip_torch_compile_dict})
+    for text, length in ((7, 5), (8, 4)):
+        out, eager = (case.sample(vsf.guide(m, case.conditioning(length, 50, **{WORDS: length})), case.conditioning(text, 1),
+                                  steps=1) for m in (compiled, model))
+        assert distance(out, eager) <= 1e-5

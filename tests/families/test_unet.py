@@ -148,11 +148,10 @@ def test_text_of_another_node():
 
 def test_an_override_inside_the_model_is_told():
     """A node that puts its override over ours while the model runs: the negatives would never be seen."""
-    def plain(func, *args, **kwargs):
-        return func(*args, **kwargs)
-
     def cover(executor, x, t, context, y, control, options, **kwargs):
-        return executor(x, t, context, y, control, {**options, "optimized_attention_override": plain}, **kwargs)
+        options = {**options, "optimized_attention_override": lambda func, *a, **k: func(*a, **k)}
+        return executor(x, t, context, y, control, options, **kwargs)
+
     model = guided()
     model.add_wrapper(WrappersMP.DIFFUSION_MODEL, cover)
     with pytest.raises(RuntimeError, match="VSF: expected the attention of BaseModel to pass"):

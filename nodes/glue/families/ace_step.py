@@ -44,9 +44,8 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     prompt = 1 + call.context.shape[1] + call.conds["lyric_token_idx"].shape[1]
     height, width = (size // patch for size, patch in zip(call.x.shape[-2:], model.patch_size, strict=True))
     repeated, negatives = unlike({height * width}, prompt, words, negatives)
-    repeats = [repeated[0].shape[1] // words[0].shape[1], *[1] * (len(words) - 1)]
-    numbers = [model.rotary_emb(w, seq_len=1 + w.shape[1]) for w in words]
-    rotation = [torch.cat([n[part][1:].repeat(r, 1) for n, r in zip(numbers, repeats, strict=True)]) for part in (0, 1)]
-    call.options[NEGATIVES] = torch.cat(repeated, dim=1), rotation
+    numbers = [[t[1:].repeat(r.shape[1] // w.shape[1], 1) for t in model.rotary_emb(w, seq_len=1 + w.shape[1])]
+               for w, r in zip(words, repeated, strict=True)]
+    call.options[NEGATIVES] = torch.cat(repeated, dim=1), [torch.cat(t) for t in zip(*numbers, strict=True)]
     own = (Segment(c, w.shape[1]) for c, w in enumerate(repeated))
     return [Layout((Segment("P", prompt), *own), negatives, queries=IMAGE)]

@@ -42,11 +42,13 @@ def keep_out_of_patches(call: ModelCall, layouts: list[Layout], length: int) -> 
     positive's `length` tokens alone, and put the negatives behind what they make of those."""
     patches, kept = call.transformer_options["patches"], {}
 
+    @torch.compiler.disable  # compiled code would not see another length: TorchCompileModel drops such guards
     def before(inputs: dict[str, Any]) -> dict[str, Any]:
         for name in ("txt", "txt_ids"):
             inputs[name], kept[name] = inputs[name].tensor_split([length], dim=1)
         return inputs
 
+    @torch.compiler.disable
     def after(inputs: dict[str, Any]) -> dict[str, Any]:
         text = Segment("P", inputs["txt"].shape[1])
         layouts[0] = dataclasses.replace(layouts[0], segments=(text, *layouts[0].segments[1:]))

@@ -19,9 +19,13 @@ from .joint import prepend_text
 
 LENGTHS = "vsf_negative_lengths"
 
+# TorchCompileModel drops the guards on transformer_options: code that reads numbers from there is run, not compiled
+run = torch.compiler.disable(recursive=False)
+
 
 def refine_apart(refine: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The text refiner mixes tokens in its attention, and in a mean of them all: give it each prompt on its own."""
+    @run
     def forward(x: Tensor, timesteps: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
         lengths = kwargs.get("transformer_options", {}).get(LENGTHS)
         if lengths is None:
@@ -35,6 +39,7 @@ def refine_apart(refine: Callable[..., Tensor]) -> Callable[..., Tensor]:
 OBJECT_PATCHES = {"diffusion_model.txt_in.forward": refine_apart}
 
 
+@run
 def count_past_negatives(start: int, length: int, earlier: Callable[..., Any] | None, args: dict[str, Any],
                          extra: dict[str, Any]) -> Any:
     """For image-to-video v2, which gives the first tokens of single blocks, as many as a frame has, another timestep: where

@@ -6,6 +6,7 @@ in half precision depend on how many there are. A negative cannot reach the pool
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
@@ -40,11 +41,9 @@ def refuse(base_model: Any) -> str | None:
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
     model = call.base_model.diffusion_model
     lengths = [call.context.shape[1], *(t.shape[1] for t in tokens)]
-    image = 1
-    for size, patch in zip(call.x.shape[:1:-1], model.patch_size[::-1], strict=True):
-        image *= -(-size // patch)
+    image = math.prod(-(-size // patch) for size, patch in zip(call.x.shape[:1:-1], model.patch_size[::-1], strict=False))
     [cross] = cross_text(call, tokens, negatives, taken={image})
-    prompt, first, *others = zip(accumulate(lengths, initial=0), lengths, strict=False)  # the sum of all is left over
+    prompt, first, *others = zip(accumulate(lengths[:-1], initial=0), lengths, strict=True)
     repeats = cross.segments[1].length // first[1]  # of the first negative, each with the same numbers
     call.options[NUMBERS] = (prompt, *[first] * repeats, *others)
     return [cross, Layout(cross.segments, cross.negatives)]

@@ -1,20 +1,21 @@
-"""SD 1.x and 2.x, SDXL with its refiner and its smaller kin, and other UNets with text (comfy/ldm/modules/attention.py,
-comfy/ldm/modules/diffusionmodules/openaimodel.py): cross-attention of each level's tokens with the text, which has no
+"""SD 1.x and 2.x, SDXL with its refiner and smaller kin, and other UNets with text (comfy/ldm/modules/attention.py,
+comfy/ldm/modules/diffusionmodules/openaimodel.py): cross-attention of every level's tokens with the text, which has no
 positions. A negative cannot reach the pooled vector (SDXL).
 
-A level may have as many tokens as the text, and nodes change either (Deep Shrink, HyperTile, IPAdapter). So text attention
-is not known by a number: the last patch before it puts the negatives behind the text, and tells the override that it comes.
-Other nodes' patches see the prompt alone. Attention that a node makes in place of the model's (IPAdapter) is of the prompt
-alone too, and gets added to it what the negatives change in the model's own.
+A level may have as many tokens as the text, and nodes change both numbers (Deep Shrink, ToMe, IPAdapter). So text attention
+is not known by its number of keys: the last patch before it puts the negatives behind the text and tells the override. Other
+nodes' patches see the prompt alone. So does attention in place of the model's (IPAdapter): what the negatives change in the
+model's own is added to it.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import comfy.ldm.modules.attention as comfy_attention
 import comfy.model_base
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from . import ModelCall
 from .cross import IMAGE
 
 NO_TEXT = (comfy.model_base.SVD_img2vid, comfy.model_base.Stable_Zero123)  # SV3D is an SVD
-Replace = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+Options = dict[str, Any]
 
 
 def refuse(base_model: Any) -> str | None:
@@ -32,40 +33,35 @@ def refuse(base_model: Any) -> str | None:
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
-    words = torch.cat(tokens, dim=1)
-    own = tuple(Segment(c, t.shape[1]) for c, t in enumerate(tokens))
+    words, own = torch.cat(tokens, dim=1), [Segment(c, t.shape[1]) for c, t in enumerate(tokens)]
 
-    def append(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    def append(x: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple[Tensor, ...]:
         attention = extra.get(OVERRIDE)
         if not isinstance(attention, VSFAttention):
-            return n, context, value  # another node's override: this call is found to be without negatives, and told
+            return x, context, value  # covered by another node's override: patch.py tells the user
         attention.expect(Layout((Segment("P", context.shape[1]), *own), negatives, queries=IMAGE))
-        more = repeat_to_batch_size(words.to(context), len(context))
-        return n, torch.cat([context, more], dim=1), torch.cat([value, more], dim=1)
+        return x, *(torch.cat([t, repeat_to_batch_size(words.to(t), len(t))], dim=1) for t in (context, value))
 
-    def append_to_text(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        return (n, context, value) if context is n else append(n, context, value, extra)
+    def append_to_text(x: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple[Tensor, ...]:
+        return (x, context, value) if context is x else append(x, context, value, extra)  # the x4 upscaler has two of text
 
     patches, replaced = (call.transformer_options.get(k, {}) for k in ("patches", "patches_replace"))
     call.options["patches"] = {**patches, "attn1_patch": [append_to_text, *patches.get("attn1_patch", ())],
                                "attn2_patch": [*patches.get("attn2_patch", ()), append]}
-    call.options["patches_replace"] = {**replaced, **{kind: {block: _beside(r) for block, r in replaced[kind].items()}
-                                                      for kind in ("attn1", "attn2") if kind in replaced}}
+    call.options["patches_replace"] = {**replaced, **{name: {block: _beside(r) for block, r in replaced[name].items()}
+                                                      for name in ("attn1", "attn2") if name in replaced}}
     return []
 
 
-def _beside(replace: Replace) -> Replace:
-    """A node's attention, of the prompt alone, and what the negatives change in the model's own."""
-    def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+def _beside(replace: Callable[[Tensor, Tensor, Tensor, Options], Tensor]) -> Callable[..., Tensor]:
+    """Another node's attention, of the prompt alone, with what the negatives change in the model's own."""
+    def attend(q: Tensor, k: Tensor, v: Tensor, extra: Options) -> Tensor:
         expected = getattr(extra.get(OVERRIDE), "expected", None)
-        if expected is None:  # self-attention
+        if expected is None:
             return replace(q, k, v, extra)
-        with_negatives = _attention(q, k, v, extra)
+        attention = partial(optimized_attention, q, heads=extra["n_heads"], attn_precision=extra["attn_precision"],
+                            transformer_options=extra)
+        with_negatives = attention(k, v)
         k, v = (t[:, :expected.segments[0].length] for t in (k, v))
-        return replace(q, k, v, extra) + with_negatives - _attention(q, k, v, extra)
+        return replace(q, k, v, extra) + with_negatives - attention(k, v)
     return attend
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
-    return comfy_attention.optimized_attention(q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"],
-                                               transformer_options=extra)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import reference
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 
 from cases import Case
 
@@ -10,7 +11,9 @@ _CHROMA = dict(image_model="chroma", in_channels=64, out_channels=64, context_in
                in_dim=64, out_dim=64, hidden_dim=32, n_layers=1, txt_ids_dims=[], vec_in_dim=None)
 _RADIANCE = _CHROMA | dict(image_model="chroma_radiance", in_channels=3, out_channels=3, patch_size=4, nerf_hidden_size=8,
                            nerf_mlp_ratio=2, nerf_depth=1, nerf_max_freqs=4, nerf_tile_size=0, nerf_final_head_type="conv",
-                           nerf_embedder_dtype=None, use_x0=False, use_sequential_txt_ids=False)
+                           nerf_embedder_dtype=None, use_x0=False)
+if "use_sequential_txt_ids" in ChromaRadianceParams.__dataclass_fields__:  # not before ComfyUI 0.24
+    _RADIANCE["use_sequential_txt_ids"] = False
 _PIXELS = (3, 16, 12)
 
 
@@ -22,6 +25,7 @@ def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tupl
 CASES = [
     Case("chroma", "Chroma", _CHROMA, (16, 8, 6), 24),
     Case("chroma-radiance", "ChromaRadiance", _RADIANCE, _PIXELS, 24, kinds=_kinds),
-    Case("chroma-radiance-x0-sequential", "ChromaRadiance", _RADIANCE | dict(use_x0=True, use_sequential_txt_ids=True),
-         _PIXELS, 24, kinds=_kinds, positions=True),
 ]
+if "use_sequential_txt_ids" in _RADIANCE:
+    CASES.append(Case("chroma-radiance-x0-sequential", "ChromaRadiance",
+                      _RADIANCE | dict(use_x0=True, use_sequential_txt_ids=True), _PIXELS, 24, kinds=_kinds, positions=True))
