@@ -1,223 +1,69 @@
-"""Build the shipped workflows/*.json: two pictures of one seed side by side, without a negative and with VSF.
+"""Build the shipped workflows/*.json: two pictures or videos of one seed side by side, without a negative and with VSF.
 
     python tools/build_workflows.py          writes them (and the testbed's demo workflow)
 
-The starting values and prompts stand at the top; tests/server checks that the files are what this builds and that the real
-ComfyUI and its real frontend accept them.
+Models, starting values and prompts are in recipes.py; this is the layout. tests/server checks that the files are what this
+builds and that the real ComfyUI and its real frontend accept them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
+
+from recipes import RECIPES, Expert, Recipe
+from workflow_graph import BLUE, DARK, GREEN, ORANGE, RED, SHAPES, Column, Graph, Out, dump
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
-PACK_ID, PACK_VERSION = "vsf-guidance", "0.1.0"  # so that "install missing nodes" finds the pack
-CORE_VERSION = "0.16.3"  # the oldest ComfyUI that the pack supports
-
-HUB = "https://huggingface.co"
-SD35_TEXT = f"{HUB}/Comfy-Org/stable-diffusion-3.5-fp8/resolve/main/text_encoders"
-FLUX_TEXT = f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main"
-FLUX_VAE = f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What differs between the workflows."""
-
-    title: str
-    model: str  # address of the diffusion model's file
-    checkpoint: bool  # the file holds the VAE too (CheckpointLoaderSimple), or the model alone (UNETLoader)
-    text: tuple[str, ...]  # addresses of the text encoders' files
-    steps: int
-    scale: float
-    bias: float
-    positive: str
-    negative: str
-    seed: int
-    guidance: float | None = None  # Flux.1 dev's distilled guidance
-    note: str = ""
-
-
-RECIPES = (
-    Recipe(
-        title="SD3.5 Large Turbo - VSF negative",
-        model=f"{HUB}/stabilityai/stable-diffusion-3.5-large-turbo/resolve/main/sd3.5_large_turbo.safetensors",
-        checkpoint=True,
-        text=(
-            f"{SD35_TEXT}/clip_l.safetensors",
-            f"{SD35_TEXT}/clip_g.safetensors",
-            f"{SD35_TEXT}/t5xxl_fp8_e4m3fn_scaled.safetensors",
-        ),
-        steps=8,
-        scale=2.0,
-        bias=0.2,
-        positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
-        negative="pointed hat",
-        seed=20251122,
-        note="The model's page asks you to log in and accept its licence before the download.",
-    ),
-    Recipe(
-        title="Flux.1 schnell - VSF negative",
-        model=f"{HUB}/Comfy-Org/flux1-schnell/resolve/main/flux1-schnell.safetensors",
-        checkpoint=False,
-        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
-        steps=4,
-        scale=2.5,
-        bias=0.2,
-        positive="a cosy living room on Christmas Eve, fireplace, armchairs, warm evening light",
-        negative="christmas tree",
-        seed=20251123,
-    ),
-    Recipe(
-        title="Flux.1 dev - VSF negative",
-        model=f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors",
-        checkpoint=False,
-        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
-        steps=20,
-        scale=3.8,
-        bias=0.2,
-        positive="a street cafe in Paris on a rainy evening, people walking past, wet cobblestones, reflections of the lamps",
-        negative="open umbrellas",
-        seed=20251124,
-        guidance=3.5,
-    ),
-)
+FPS = 16
 
 HOW_TO = """## A negative prompt at CFG 1
 
-1. **Green box:** what the picture shows. **Red box:** what must not be in it.
+1. **Green box:** what the {thing} shows. **Red box:** what must not be in it.
    Name a *thing*, in 2 to 4 words: `{negative}`.
    Not `no {negative}`, not `low quality, blurry`: there is no thing to push away in those.
-2. **Run.** Both pictures have the same seed: left without a negative, right with VSF.
+2. **Run.** Both {thing}s have the same seed: left without a negative, right with VSF.
 3. **Still there?** Raise `scale` first, in steps of 0.5.
 4. **Too much?** You see it: flat patches, wrong colours, a subject that dissolves. Lower `scale`, or raise `bias` (gentler).
 5. **Rough edges?** `end_percent` a little below 1 leaves the last steps to clean up; too low, and the thing comes back.
 
-`scale` 0 is off: exactly the left picture. Leave CFG at 1: VSF is the negative prompt, the sampler's own is not used."""
+`scale` 0 is off: exactly the left {thing}. Leave CFG at 1: VSF is the negative prompt, the sampler's own is not used.
 
-# Node types: inputs (name, type; a widget's type in lower case) and outputs (name, type), in ComfyUI's order.
-SHAPES = {
-    "CheckpointLoaderSimple": ([("ckpt_name", "combo")], ["MODEL", "CLIP", "VAE"]),
-    "UNETLoader": ([("unet_name", "combo"), ("weight_dtype", "combo")], ["MODEL"]),
-    "VAELoader": ([("vae_name", "combo")], ["VAE"]),
-    "TripleCLIPLoader": ([("clip_name1", "combo"), ("clip_name2", "combo"), ("clip_name3", "combo")], ["CLIP"]),
-    "DualCLIPLoader": ([("clip_name1", "combo"), ("clip_name2", "combo"), ("type", "combo"), ("device", "combo")], ["CLIP"]),
-    "CLIPTextEncode": ([("clip", "CLIP"), ("text", "string")], ["CONDITIONING"]),
-    "FluxGuidance": ([("conditioning", "CONDITIONING"), ("guidance", "float")], ["CONDITIONING"]),
-    "ConditioningZeroOut": ([("conditioning", "CONDITIONING")], ["CONDITIONING"]),
-    "EmptySD3LatentImage": ([("width", "int"), ("height", "int"), ("batch_size", "int")], ["LATENT"]),
-    "PrimitiveInt": ([("value", "int")], ["INT"]),
-    "VSFTextEncode": ([("clip", "CLIP"), ("text", "string")], ["CONDITIONING"]),
-    "VSFGuidance": (
-        [("model", "MODEL"), ("negative", "CONDITIONING"), ("scale", "float"), ("bias", "float"), ("start_percent", "float"),
-         ("end_percent", "float")],
-        ["MODEL"],
-    ),
-    "KSampler": (
-        [
-            *[("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")],
-            *[("seed", "int"), ("steps", "int"), ("cfg", "float"), ("sampler_name", "combo"), ("scheduler", "combo")],
-            ("denoise", "float"),
-        ],
-        ["LATENT"],
-    ),
-    "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], ["IMAGE"]),
-    "SaveImage": ([("images", "IMAGE"), ("filename_prefix", "string")], []),
-    "MarkdownNote": ([], []),
-}  # fmt: skip
-GREEN, RED, BLUE, DARK = ("#232", "#353"), ("#322", "#533"), ("#2a363b", "#3f5159"), ("#222", "#000")
+**Where `scale` {scale:g} and `bias` {bias:g} come from:** {source}"""
 
 
-class Graph:
-    """A workflow in the UI format 0.4 in the making."""
+@dataclasses.dataclass
+class Parts:
+    """What the columns hand on."""
 
-    def __init__(self) -> None:
-        self.nodes: list[dict] = []
-        self.links: list[list] = []
-        self.groups: list[dict] = []
-
-    def node(
-        self,
-        kind: str,
-        pos: tuple[int, int],
-        size: tuple[int, int],
-        *widgets: object,
-        title: str | None = None,
-        colours: tuple[str, str] | None = None,
-        models: list[dict] | None = None,
-    ) -> dict:
-        """Add a node; its inputs are joined by `link`."""
-        inputs, outputs = SHAPES[kind]
-        ours = kind.startswith("VSF")
-        properties: dict = {"Node name for S&R": kind}
-        if kind != "MarkdownNote":
-            properties |= {"cnr_id": PACK_ID if ours else "comfy-core", "ver": PACK_VERSION if ours else CORE_VERSION}
-        if models:
-            properties["models"] = models
-        node = {
-            "id": len(self.nodes) + 1,
-            "type": kind,
-            "pos": list(pos),
-            "size": list(size),
-            "flags": {},
-            "order": len(self.nodes),
-            "mode": 0,
-            "inputs": [{"name": name, "type": wanted, "link": None} for name, wanted in inputs if wanted.isupper()],
-            "outputs": [{"name": kind_, "type": kind_, "links": []} for kind_ in outputs],
-            "properties": properties,
-            "widgets_values": list(widgets),
-        }
-        if title:
-            node["title"] = title
-        if colours:
-            node["color"], node["bgcolor"] = colours
-        self.nodes.append(node)
-        return node
-
-    def link(self, source: dict, output: str, target: dict, name: str) -> None:
-        """Join an output to an input; a widget gets an input of its own."""
-        slot = next(i for i, found in enumerate(source["outputs"]) if found["name"] == output)
-        if name not in [found["name"] for found in target["inputs"]]:
-            target["inputs"].append({"name": name, "type": output, "widget": {"name": name}, "link": None})
-        place = next(i for i, found in enumerate(target["inputs"]) if found["name"] == name)
-        number = len(self.links) + 1
-        self.links.append([number, source["id"], slot, target["id"], place, output])
-        source["outputs"][slot]["links"].append(number)
-        target["inputs"][place]["link"] = number
-
-    def group(self, title: str, x: int, y: int, width: int, height: int, colour: str = "#3f789e") -> None:
-        """A titled frame around nodes."""
-        self.groups.append(
-            {
-                "id": len(self.groups) + 1,
-                "title": title,
-                "bounding": [x, y, width, height],
-                "color": colour,
-                "font_size": 24,
-                "flags": {},
-            }
-        )
-
-    def workflow(self) -> dict:
-        """The file's content."""
-        return {
-            "last_node_id": len(self.nodes),
-            "last_link_id": len(self.links),
-            "nodes": self.nodes,
-            "links": self.links,
-            "groups": self.groups,
-            "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}},
-            "version": 0.4,
-        }
+    models: list[Out]  # of each expert
+    clip: Out
+    vae: Out
+    positive: Out | None = None
+    zero: Out | None = None  # the sampler's own negative
+    negative: Out | None = None  # VSF's
+    latent: Out | None = None
+    seed: Out | None = None
+    custom: dict[str, Out] | None = None  # what SamplerCustomAdvanced wants beside a guider and a latent
 
 
-def model(address: str, directory: str) -> dict:
+def file(address: str, directory: str) -> dict:
     """A download link as loaders carry it."""
     return {"name": address.rsplit("/", 1)[1], "url": address, "directory": directory}
+
+
+def model_file(recipe: Recipe, expert: Expert) -> dict:
+    """An expert's model."""
+    return file(expert.model, "checkpoints" if recipe.checkpoint else "diffusion_models")
+
+
+def model_files(recipe: Recipe) -> list[dict]:
+    """All that has to be downloaded."""
+    found = [model_file(recipe, expert) for expert in recipe.experts]
+    found += [file(expert.lora, "loras") for expert in recipe.experts if expert.lora]
+    found += [file(address, "text_encoders") for address in recipe.text]
+    return found + ([file(recipe.vae, "vae")] if recipe.vae else [])
 
 
 def links_note(files: list[dict], note: str) -> str:
@@ -233,91 +79,165 @@ def links_note(files: list[dict], note: str) -> str:
     return "\n".join([*lines, "", "```", *tree, "```", *(["", note] if note else [])])
 
 
+def notes(column: Column, recipe: Recipe) -> None:
+    """How to use it, and where the models are."""
+    column.y = 10  # no group around them
+    words = {name: getattr(recipe, name) for name in ("negative", "scale", "bias", "source")}
+    text = HOW_TO.format(thing="video" if recipe.video else "picture", **words)
+    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=400)
+    found = model_files(recipe)
+    height = 200 + 50 * len(found) + len(recipe.note) // 3
+    column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
+
+
+def loaders(column: Column, recipe: Recipe) -> Parts:
+    """Step 1: the models, ready for VSF Guidance or a sampler."""
+    models, last = [], None
+    for expert in recipe.experts:
+        loaded = model_file(recipe, expert)
+        name = f"Model: {expert.name}" if expert.name else None
+        widgets = [loaded["name"]] if recipe.checkpoint else [loaded["name"], "default"]
+        kind = "CheckpointLoaderSimple" if recipe.checkpoint else "UNETLoader"
+        last = column.add(kind, *widgets, models=[loaded], title=name)
+        model = (last, "MODEL")
+        if expert.lora:
+            lora = file(expert.lora, "loras")
+            name = f"Lightning LoRA: {expert.name}" if expert.name else "Lightning LoRA"
+            links = {"model": model}
+            model = (column.add("LoraLoaderModelOnly", lora["name"], 1.0, models=[lora], title=name, links=links), "MODEL")
+        if recipe.shift:
+            model = (column.add(*recipe.shift, links={"model": model}), "MODEL")
+        models.append(model)
+    clip = vae = last  # a checkpoint's
+    if recipe.text:
+        texts = [file(address, "text_encoders") for address in recipe.text]
+        kind = {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader"}[len(texts)]
+        options = [recipe.text_type, "default"] if recipe.text_type else []
+        clip = column.add(kind, *(text["name"] for text in texts), *options, models=texts)
+    if recipe.vae:
+        found = file(recipe.vae, "vae")
+        vae = column.add("VAELoader", found["name"], models=[found])
+    column.close("Step 1 - Models")
+    return Parts(models, (clip, "CLIP"), (vae, "VAE"))
+
+
+def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """Step 2: what is wanted, and what is not."""
+    thing = "video" if recipe.video else "picture"
+    clip = {"clip": parts.clip}
+    shown = column.add(
+        "CLIPTextEncode", recipe.positive, title=f"Prompt (what the {thing} shows)", colours=GREEN, links=clip
+    )
+    negative = column.add(
+        "VSFTextEncode", recipe.negative, title="VSF negative (what must not be there)", colours=RED, links=clip
+    )
+    parts.negative, parts.positive = (negative, "CONDITIONING"), (shown, "CONDITIONING")
+    if recipe.guidance is not None:
+        guided = column.add(
+            "FluxGuidance", recipe.guidance, title="Guidance of Flux.1 dev", links={"conditioning": parts.positive}
+        )
+        parts.positive = (guided, "CONDITIONING")
+    zero = column.add(
+        "ConditioningZeroOut",
+        title="The sampler's own negative (unused at CFG 1)",
+        links={"conditioning": (shown, "CONDITIONING")},
+    )
+    parts.zero = (zero, "CONDITIONING")
+    column.close("Step 2 - Prompts")
+
+
+def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """Step 3: what both pictures share."""
+    thing = "video" if recipe.video else "picture"
+    size = f"{thing.capitalize()} size"
+    title = f"Seed of both {thing}s"
+    if recipe.start_image:
+        start = column.add("LoadImage", recipe.start_image, "image", title="Start picture")
+        links = {"positive": parts.positive, "negative": parts.zero, "vae": parts.vae, "start_image": (start, "IMAGE")}
+        made = column.add(recipe.latent, *recipe.size, recipe.frames, 1, title=size, links=links)
+        parts.positive, parts.zero, parts.latent = (made, "positive"), (made, "negative"), (made, "latent")
+    elif recipe.video:
+        parts.latent = (column.add(recipe.latent, *recipe.size, recipe.frames, 1, title=size), "LATENT")
+    elif custom(recipe):  # the scheduler needs the size too
+        sides = {
+            name: (column.add("PrimitiveInt", value, "fixed", title=name.capitalize()), "INT")
+            for name, value in zip(("width", "height"), recipe.size, strict=True)
+        }
+        parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size, links=sides), "LATENT")
+        parts.custom = {
+            "sigmas": (column.add(recipe.scheduler, recipe.steps, *recipe.size, links=sides), "SIGMAS"),
+            "sampler": (column.add("KSamplerSelect", recipe.sampler), "SAMPLER"),
+            "noise": (column.add("RandomNoise", recipe.seed, "fixed", title=title), "NOISE"),
+        }
+    else:
+        parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size), "LATENT")
+    if not parts.custom:
+        parts.seed = (column.add("PrimitiveInt", recipe.seed, "fixed", title=title), "INT")
+    column.close("Step 3 - Size and seed")
+
+
+def custom(recipe: Recipe) -> bool:
+    """Whether the sigmas come from a node, and SamplerCustomAdvanced samples."""
+    return recipe.scheduler in SHAPES
+
+
+def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out], title: str) -> Out:
+    """The sampler or samplers; the latent that comes out."""
+    words = {"positive": parts.positive, "negative": parts.zero}
+    if parts.custom:
+        guider = column.add("CFGGuider", 1.0, title=f"CFGGuider: {title}", links={"model": models[0], **words})
+        links = {**parts.custom, "guider": (guider, "GUIDER"), "latent_image": parts.latent}
+        return column.add("SamplerCustomAdvanced", title=f"Sampler: {title}", links=links), "output"
+    if len(models) == 1:
+        settings = (recipe.seed, "fixed", recipe.steps, 1.0, recipe.sampler, recipe.scheduler, 1.0)
+        links = {"model": models[0], **words, "latent_image": parts.latent, "seed": parts.seed}
+        return column.add("KSampler", *settings, title=f"KSampler: {title}", links=links), "LATENT"
+    latent, half = parts.latent, recipe.steps // len(models)
+    for number, (expert, model) in enumerate(zip(recipe.experts, models, strict=True)):
+        first, last = number == 0, number == len(models) - 1
+        settings = (
+            *("enable" if first else "disable", recipe.seed if first else 0, "fixed", recipe.steps, 1.0),
+            *(recipe.sampler, recipe.scheduler, number * half, (number + 1) * half, "disable" if last else "enable"),
+        )
+        links = {"model": model, **words, "latent_image": latent, **({"noise_seed": parts.seed} if first else {})}
+        options = {"share": (number, len(models)), "title": f"{title}: {expert.name}", "links": links}
+        latent = (column.add("KSamplerAdvanced", *settings, **options), "LATENT")
+    return latent
+
+
+def result(column: Column, recipe: Recipe, parts: Parts, guided: bool) -> None:
+    """A column with a sampler and what follows it; with VSF Guidance in front, or room for it."""
+    title = "With VSF" if guided else "Without a negative"
+    colours = BLUE if guided else None
+    models, widgets = list(parts.models), (recipe.scale, recipe.bias, 0.0, 1.0)
+    if not guided:
+        column.skip(SHAPES["VSFGuidance"].height)
+    else:
+        for number, (expert, model) in enumerate(zip(recipe.experts, parts.models, strict=True)):
+            name = f"VSF Guidance: {expert.name}" if expert.name else None
+            options = {"title": name, "colours": BLUE, "links": {"model": model, "negative": parts.negative}}
+            models[number] = (column.add("VSFGuidance", *widgets, share=(number, len(models)), **options), "MODEL")
+    latent = sample(column, recipe, parts, models, title)
+    images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
+    prefix = "VSF/with" if guided else "VSF/without"
+    if recipe.video:
+        video = (column.add("CreateVideo", FPS, 8, links={"images": images}), "VIDEO")
+        column.add("SaveVideo", prefix, "auto", "auto", title=title, colours=colours, links={"video": video})
+    else:
+        column.add("SaveImage", prefix, title=title, colours=colours, links={"images": images})
+    column.close("Step 4 - With VSF" if guided else title, *([ORANGE] if guided else []))
+
+
 def build(recipe: Recipe) -> dict:
     """One workflow."""
-    graph = Graph()
-    models = [model(recipe.model, "checkpoints" if recipe.checkpoint else "diffusion_models")]
-    texts = [model(address, "text_encoders") for address in recipe.text]
-    vaes = [] if recipe.checkpoint else [model(FLUX_VAE, "vae")]
-
-    graph.node("MarkdownNote", (0, 10), (430, 380), HOW_TO.format(negative=recipe.negative), title="How to use", colours=DARK)
-    graph.node(
-        "MarkdownNote",
-        (0, 440),
-        (430, 360),
-        links_note(models + texts + vaes, recipe.note),
-        title="Model links",
-        colours=DARK,
-    )
-
-    names = [file["name"] for file in texts]
-    if recipe.checkpoint:
-        loader = vae = graph.node("CheckpointLoaderSimple", (490, 60), (340, 98), models[0]["name"], models=models)
-        clip = graph.node("TripleCLIPLoader", (490, 210), (340, 106), *names, models=texts)
-    else:
-        loader = graph.node("UNETLoader", (490, 60), (340, 82), models[0]["name"], "default", models=models)
-        clip = graph.node("DualCLIPLoader", (490, 190), (340, 130), *names, "flux", "default", models=texts)
-        vae = graph.node("VAELoader", (490, 370), (340, 58), vaes[0]["name"], models=vaes)
-    graph.group("Step 1 - Models", 480, -20, 360, 470)
-
-    size = graph.node("EmptySD3LatentImage", (490, 540), (340, 106), 1024, 1024, 1, title="Picture size")
-    seed = graph.node("PrimitiveInt", (490, 700), (340, 82), recipe.seed, "fixed", title="Seed of both pictures")
-    graph.group("Step 3 - Size and seed", 480, 460, 360, 340)
-
-    positive = graph.node(
-        "CLIPTextEncode", (880, 60), (400, 190), recipe.positive, title="Prompt (what the picture shows)", colours=GREEN
-    )
-    negative = graph.node(
-        "VSFTextEncode",
-        (880, 310),
-        (400, 120),
-        recipe.negative,
-        title="VSF negative (what must not be there)",
-        colours=RED,
-    )
-    shown, output = positive, "CONDITIONING"
-    if recipe.guidance is not None:
-        shown = graph.node("FluxGuidance", (880, 500), (400, 58), recipe.guidance, title="Guidance of Flux.1 dev")
-        graph.link(positive, output, shown, "conditioning")
-    zero = graph.node("ConditioningZeroOut", (880, 640), (400, 26), title="The sampler's own negative (unused at CFG 1)")
-    graph.group("Step 2 - Prompts", 870, -20, 420, 820)
-
-    def picture(x: int, title: str, prefix: str, colours: tuple[str, str] | None) -> dict:
-        """A sampler and what follows it; the model is still to be linked."""
-        settings = (recipe.seed, "fixed", recipe.steps, 1.0, "euler", "simple", 1.0)
-        sampler = graph.node("KSampler", (x, 300), (380, 262), *settings, title=f"KSampler: {title}")
-        decode = graph.node("VAEDecode", (x, 630), (380, 46))
-        save = graph.node("SaveImage", (x, 740), (380, 440), prefix, title=title, colours=colours)
-        for source, kind, name in (
-            (shown, output, "positive"),
-            (zero, output, "negative"),
-            (size, "LATENT", "latent_image"),
-            (seed, "INT", "seed"),
-        ):
-            graph.link(source, kind, sampler, name)
-        graph.link(sampler, "LATENT", decode, "samples")
-        graph.link(vae, "VAE", decode, "vae")
-        graph.link(decode, "IMAGE", save, "images")
-        return sampler
-
-    graph.link(clip, "CLIP", positive, "clip")
-    graph.link(clip, "CLIP", negative, "clip")
-    graph.link(positive, output, zero, "conditioning")
-    plain = picture(1330, "Without a negative", "VSF/without", None)
-    graph.link(loader, "MODEL", plain, "model")
-    graph.group("Without a negative", 1320, -20, 400, 1220)
-    vsf = graph.node("VSFGuidance", (1770, 60), (380, 170), recipe.scale, recipe.bias, 0.0, 1.0, colours=BLUE)
-    graph.link(loader, "MODEL", vsf, "model")
-    graph.link(negative, output, vsf, "negative")
-    guided = picture(1770, "With VSF", "VSF/with", BLUE)
-    graph.link(vsf, "MODEL", guided, "model")
-    graph.group("Step 4 - With VSF", 1760, -20, 400, 1220, "#b06634")
+    graph = Graph(recipe.core)
+    notes(column := Column(graph, 0, 430), recipe)
+    parts = loaders(column := Column(graph, column.right + 10, 340), recipe)
+    prompts(column := Column(graph, column.right, 400), recipe, parts)
+    size_and_seed(column, recipe, parts)
+    for guided in (False, True):
+        result(column := Column(graph, column.right, 380 * len(recipe.experts)), recipe, parts, guided)
     return graph.workflow()
-
-
-def dump(workflow: dict) -> str:
-    """The file's text: the same every time."""
-    return json.dumps(workflow, indent=1, ensure_ascii=False) + "\n"
 
 
 def files() -> dict[Path, str]:

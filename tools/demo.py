@@ -15,15 +15,18 @@ from pathlib import Path
 import testbed_workflows
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer, ServerError
 from PIL import Image, ImageDraw, ImageFont
+from recipes import RECIPES, Recipe
 
 OUT = ROOT / "demo"
 INK, PAPER, RED = "#23233b", "#ffffff", "#b3261e"
 Picture = Image.Image
 
 
-def without_and_with(server: ComfyServer, info: dict, pair: tuple[str, str], seed: int) -> dict[str, Picture]:
-    """Run the demo workflow once; its two pictures as ComfyUI saved them, workflow inside."""
-    prompt = testbed_workflows.to_api(testbed_workflows.demo(pair, seed), info)
+def without_and_with(
+    server: ComfyServer, info: dict, pair: tuple[str, str], seed: int, recipe: Recipe = RECIPES[0]
+) -> dict[str, Picture]:
+    """Run the demo workflow, or another recipe's twin, once; its two pictures as ComfyUI saved them, workflow inside."""
+    prompt = testbed_workflows.to_api(testbed_workflows.demo(pair, seed, recipe), info)
     found = {prompt[node]["_meta"]["title"]: io.BytesIO(files[0]) for node, files in server.run(prompt).items()}
     return {"without": Image.open(found["Without a negative"]), "with": Image.open(found["With VSF"])}
 

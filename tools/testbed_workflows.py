@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import build_workflows
 from comfy_server import TESTBED_MODELS
+from recipes import RECIPES, Recipe
+from workflow_graph import dump
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "testbed" / "comfy_pack" / "workflows" / "VSF demo - remove a part.json"
@@ -21,7 +24,12 @@ PAIRS = (
     ("a blue cup in the center, night", "handle"),
 )
 SEEDS = (7, 8)
-SIZE, STEPS, SCALE, BIAS = 128, 8, 1.5, 0.0
+SIZE, SCALE, BIAS = 128, 1.5, 0.0
+
+LORA = "vsf_testbed_lora.safetensors"  # testbed_lora.py makes it
+
+# COMFY_DYNAMICCOMBO_V3: its first value; the choices here bring no further widgets
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 
 _FILES = {
     "MODEL": TESTBED_MODELS["diffusion_models"],
@@ -38,11 +46,16 @@ _LOADERS = {  # output's type -> (loader's type, its widgets)
 def twin(workflow: dict) -> dict:
     """The same workflow with the loaders swapped for the testbed's, and nothing else.
 
-    A checkpoint loader becomes one loader for each output that is used; the first of them keeps its id and place.
+    A checkpoint loader becomes one loader for each output that is used; the first of them keeps its id and place. A LoRA
+    loader takes the testbed's LoRA. Only for workflows that make pictures: the testbed makes no videos.
     """
     result = copy.deepcopy(workflow)
     links = {link[0]: link for link in result["links"]}
     for node in [n for n in result["nodes"] if "models" in n["properties"]]:
+        if node["type"] == "LoraLoaderModelOnly":
+            node["widgets_values"][0] = LORA
+            del node["properties"]["models"]
+            continue
         used = [output for output in node["outputs"] if output["links"]]
         result["nodes"].remove(node)
         for place, output in enumerate(used):
@@ -60,6 +73,15 @@ def twin(workflow: dict) -> dict:
     return result
 
 
+def shrink(recipe: Recipe) -> int:
+    """How many of a recipe's pixels become one in its twin's picture.
+
+    A cell of Flux.2's latent is 16 pixels wide and one of the testbed's 8: ComfyUI gives the empty latent the testbed's
+    channels and leaves its cells, so that the twin's picture is half as wide.
+    """
+    return 2 if recipe.latent == "EmptyFlux2LatentImage" else 1
+
+
 def with_values(workflow: dict, values: dict[str, list]) -> dict:
     """The same workflow with other widget values, by node type (a None leaves a value as it is)."""
     result = copy.deepcopy(workflow)
@@ -73,16 +95,13 @@ def with_values(workflow: dict, values: dict[str, list]) -> dict:
 def demo(
     pair: tuple[str, str] = PAIRS[0],
     seed: int = SEEDS[0],
-    size: int = SIZE,
-    steps: int = STEPS,
-    scale: float = SCALE,
-    bias: float = BIAS,
+    recipe: Recipe = RECIPES[0],
+    **changes: object,
 ) -> dict:
-    """The SD3.5 workflow's twin at the testbed's picture size, with words that the testbed knows."""
-    return with_values(twin(build_workflows.build(build_workflows.RECIPES[0])), {
-        "CLIPTextEncode": [pair[0]], "VSFTextEncode": [pair[1]], "EmptySD3LatentImage": [size, size], "PrimitiveInt": [seed],
-        "KSampler": [seed, None, steps], "VSFGuidance": [scale, bias],
-    })  # fmt: skip
+    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows."""
+    size = SIZE * shrink(recipe)
+    values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size), "scale": SCALE, "bias": BIAS}
+    return twin(build_workflows.build(dataclasses.replace(recipe, **values | changes)))
 
 
 _DEMO_NOTE = """## The testbed's demo
@@ -104,7 +123,7 @@ def demo_files() -> dict[Path, str]:
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     notes[0]["widgets_values"] = [_DEMO_NOTE.format(pairs="\n".join(f"- `{prompt}` / `{part}`" for prompt, part in PAIRS))]
     workflow["nodes"].remove(notes[1])
-    return {DEMO: build_workflows.dump(workflow)}
+    return {DEMO: dump(workflow)}
 
 
 def to_api(workflow: dict, object_info: dict) -> dict:
@@ -122,7 +141,7 @@ def to_api(workflow: dict, object_info: dict) -> dict:
         values, inputs = list(node["widgets_values"]), {}
         for name in order:
             kind, options = spec[name][0], spec[name][1] if len(spec[name]) > 1 else {}
-            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            if isinstance(kind, list) or kind in WIDGETS:
                 inputs[name] = values.pop(0)
                 if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                     values.pop(0)

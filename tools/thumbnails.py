@@ -1,9 +1,11 @@
-"""Make the template cards' pictures: workflows/*.jpg and the demo's, with the testbed in the real ComfyUI.
+"""Make the template cards' pictures: workflows/*.jpg and the demo's.
 
-    python dev.py thumbnails
+    python dev.py thumbnails                    all of them
+    python dev.py thumbnails Krea "Flux.2"      those whose names begin so
 
-Each shows two prompts, left without a negative and right with VSF on the same seed, the negative printed below. They are the
-testbed's pictures, and say so: no picture of a big model can be made where this runs.
+A card of pictures shows two prompts, left without a negative and right with VSF on the same seed, the negative printed below.
+They are the testbed's pictures, made by the workflow's twin in the real ComfyUI, and say so: no picture of a big model can be
+made where this runs. The cards of the videos are drawings, and say so: the testbed makes no videos.
 """
 
 from __future__ import annotations
@@ -14,71 +16,88 @@ from pathlib import Path
 
 import build_workflows
 import testbed_workflows
+from cards import DRAWINGS, Picture, picture_card, video_card
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer
-from demo import Picture, without_and_with
-from PIL import Image, ImageDraw, ImageFont
+from demo import without_and_with
+from recipes import RECIPES
+from testbed_lora import write_lora
 
 CARDS = {  # file without its ending: two prompts with their negatives and seeds
-    build_workflows.WORKFLOWS / build_workflows.RECIPES[0].title: (
+    "SD3.5 Large Turbo - VSF negative": (
         ("a red car in the center, day", "wheels", 7),
         ("a blue house in the center, night", "roof", 7),
     ),
-    build_workflows.WORKFLOWS / build_workflows.RECIPES[1].title: (
+    "Flux.1 schnell - VSF negative": (
         ("a yellow face in the center, day", "eyes", 7),
         ("a green tree in the center, day", "apples", 7),
     ),
-    build_workflows.WORKFLOWS / build_workflows.RECIPES[2].title: (
+    "Flux.1 dev - VSF negative": (
         ("a purple sailboat in the center, day", "sails", 7),
         ("a red airplane in the center, day", "wings", 7),
     ),
-    testbed_workflows.DEMO.with_suffix(""): (
+    "Flux.2 Klein 4B - VSF negative": (
+        ("a purple face in the center, day", "eyes", 7),
+        ("a green tree in the center, day", "apples", 7),
+    ),
+    "Z-Image-Turbo - VSF negative": (
+        ("a red airplane in the center, night", "wings", 7),
+        ("a purple sailboat in the center, night", "sails", 7),
+    ),
+    "Krea 2 Turbo - VSF negative": (
+        ("a red house in the center, day", "roof", 7),
+        ("a green face in the center, day", "eyes", 7),
+    ),
+    "Qwen-Image Lightning - VSF negative": (
+        ("a yellow airplane in the center, night", "wings", 7),
+        ("a green tree in the center, night", "apples", 7),
+    ),
+    "SDXL Lightning - VSF negative": (
+        ("a purple car in the center, night", "wheels", 7),
+        ("a red house in the center, day", "roof", 7),
+    ),
+    testbed_workflows.DEMO.stem: (
         ("a blue cup in the center, day", "handle", 7),
         ("a yellow clock in the center, night", "hands", 7),
     ),
 }
-SIDE, BAND = 256, 34
-INK, RED, WHITE = (35, 35, 59), (179, 38, 30), (255, 255, 255)
+RECIPE_OF = {recipe.title: recipe for recipe in RECIPES} | {testbed_workflows.DEMO.stem: RECIPES[0]}
 
 
-def band(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, text: str, colour: tuple[int, int, int]) -> None:
-    """A strip with centred white text."""
-    draw.rectangle((left, top, left + width - 1, top + BAND - 1), fill=colour)
-    draw.text((left + width / 2, top + BAND / 2), text, WHITE, ImageFont.load_default(20), anchor="mm")
+def target(name: str) -> Path:
+    """The card's file."""
+    folder = testbed_workflows.DEMO.parent if name == testbed_workflows.DEMO.stem else build_workflows.WORKFLOWS
+    return folder / f"{name}.jpg"
 
 
-def card(rows: list[tuple[str, dict[str, Picture]]]) -> Picture:
-    """The square picture: for each prompt, without | with and the negative below."""
-    image = Image.new("RGB", (2 * SIDE, 2 * SIDE), INK)
-    draw = ImageDraw.Draw(image)
-    height = SIDE - BAND
-    for number, (negative, pictures) in enumerate(rows):
-        top = number * SIDE
-        for place, kind in enumerate(("without", "with")):
-            picture = pictures[kind].resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            spare = (SIDE - height) // 2
-            image.paste(picture.crop((0, spare, SIDE, spare + height)), (place * SIDE, top))
-        draw.line((SIDE, top, SIDE, top + height), WHITE, 3)
-        band(draw, 0, top + height, SIDE, "no negative" if number == 0 else "testbed model", INK)
-        band(draw, SIDE, top + height, SIDE, f"negative: {negative}", RED)
-    return image
+def save(name: str, picture: Picture) -> None:
+    """Write a card and say so."""
+    picture.save(target(name), quality=90)
+    print(target(name).relative_to(ROOT), flush=True)
 
 
-def main() -> int:
-    """Run every prompt and write the cards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="vsf-cards-", ignore_cleanup_errors=True) as folder,
-        ComfyServer(Path(folder), {PACK: PACK_SOURCE}) as server,
-    ):
-        info = server.get_json("/object_info")
-        for path, prompts in CARDS.items():
-            rows = []
-            for positive, negative, seed in prompts:
-                rows.append((negative, without_and_with(server, info, (positive, negative), seed)))
-            target = path.parent / f"{path.name}.jpg"
-            card(rows).save(target, quality=90)
-            print(target.relative_to(ROOT))
+def main(beginnings: list[str]) -> int:
+    """Run every prompt that is wanted and write the cards."""
+    wanted = [name for name in (*CARDS, *DRAWINGS) if not beginnings or name.startswith(tuple(beginnings))]
+    if unused := [word for word in beginnings if not any(name.startswith(word) for name in wanted)]:
+        print(f"no card's name begins with {', '.join(unused)}. There are:", *CARDS, *DRAWINGS, sep="\n    ", file=sys.stderr)
+        return 2
+    for name in wanted:
+        if name in DRAWINGS:
+            save(name, video_card(RECIPE_OF[name].negative, DRAWINGS[name]))
+    if not (wanted := [name for name in wanted if name in CARDS]):
+        return 0
+    with tempfile.TemporaryDirectory(prefix="vsf-cards-", ignore_cleanup_errors=True) as folder:
+        write_lora(Path(folder) / "models")
+        with ComfyServer(Path(folder), {PACK: PACK_SOURCE}) as server:
+            info = server.get_json("/object_info")
+            for name in wanted:
+                rows = []
+                for positive, negative, seed in CARDS[name]:
+                    pictures = without_and_with(server, info, (positive, negative), seed, RECIPE_OF[name])
+                    rows.append((negative, pictures))
+                save(name, picture_card(rows))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

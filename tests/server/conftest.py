@@ -16,12 +16,13 @@ sys.path += [str(ROOT / "tools"), str(Path(__file__).parent)]
 
 from comfy_server import PACK, PACK_SOURCE, TESTBED_MODELS, TESTBED_SOURCE, ComfyServer  # noqa: E402
 from server_checks import WIDE_MODEL  # noqa: E402
+from testbed_lora import write_lora  # noqa: E402
 
-WIDE_GRID = 64  # 1024 px: 64 x 64 image tokens
+WIDE_GRID = 84  # 1328 px, the widest of the workflows: 83 x 83 image tokens
 
 
 def write_wide_model(target: Path) -> None:
-    """The testbed's denoiser with room for 1024 px pictures, so that a shipped workflow runs with its own size.
+    """The testbed's denoiser with room for big pictures, so that a shipped workflow runs with its own size.
 
     The table of positions (sine and cosine of a position's row and column) goes on beyond the trained ones; its middle, which
     is what a 128 px picture takes, stays as it is. All other weights are the testbed's.
@@ -53,9 +54,13 @@ def artefacts() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Iterator[ComfyServer]:
-    """ComfyUI with the pack under its registry name, the testbed's pack and models, and the wide model."""
+    """ComfyUI with the pack under its registry name, the testbed's pack and models, the wide model, a LoRA and ComfyUI's
+    own example picture, which every installation has."""
     base = tmp_path_factory.mktemp("comfyui")
     write_wide_model(base / "models" / "diffusion_models" / WIDE_MODEL)
+    write_lora(base / "models")
+    (base / "input").mkdir()
+    shutil.copyfile(Path(os.environ["COMFYUI_PATH"]) / "input" / "example.png", base / "input" / "example.png")
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"Comfy.TutorialCompleted": true}')  # else the first page opens the template browser by itself

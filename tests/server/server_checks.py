@@ -5,10 +5,21 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
+from recipes import RECIPES, Recipe
 
+
+def title(recipe: Recipe) -> str:
+    """A recipe's name in a test's."""
+    return recipe.title
+
+
+EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=title)
+PICTURE_RECIPES = pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if not recipe.video], ids=title)
 WIDE_MODEL = "vsf_testbed_sd3_wide.safetensors"  # conftest.py makes it
-LOADERS = {"CheckpointLoaderSimple", "UNETLoader", "VAELoader", "TripleCLIPLoader", "DualCLIPLoader"}
+CLIP_LOADERS = {"CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader"}
+LOADERS = {"CheckpointLoaderSimple", "UNETLoader", "LoraLoaderModelOnly", "VAELoader", *CLIP_LOADERS}
 
 
 def pixels(file: bytes) -> np.ndarray:

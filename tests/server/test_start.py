@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from comfy_server import PACK, PACK_SOURCE, ROOT, SHIPPED, ComfyServer
+from recipes import RECIPES
 
 NODES = {  # the public contract: ids, inputs in order, outputs
     "VSFGuidance": (
@@ -20,7 +21,7 @@ NODES = {  # the public contract: ids, inputs in order, outputs
     "VSFTextEncode": ([("clip", "CLIP"), ("text", "STRING")], ["CONDITIONING"]),
 }  # fmt: skip
 RANGES = {"scale": (0, 10), "bias": (0, 5), "start_percent": (0, 1), "end_percent": (0, 1)}
-TEMPLATES = {"SD3.5 Large Turbo - VSF negative", "Flux.1 schnell - VSF negative", "Flux.1 dev - VSF negative"}
+TEMPLATES = {recipe.title for recipe in RECIPES}
 TROUBLE = re.compile(
     r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint|Traceback|\[(WARNING|ERROR)\].*vsf",
     re.IGNORECASE,

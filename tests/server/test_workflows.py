@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+from importlib import resources
 from pathlib import Path
 
 import build_workflows
@@ -11,9 +13,23 @@ import numpy as np
 import pytest
 import testbed_workflows
 from comfy_server import ComfyServer, PromptRefused, ServerError
-from server_checks import LOADERS, check_only_models_missing, check_pair, pixels
+from recipes import RECIPES, Recipe
+from server_checks import (
+    CLIP_LOADERS,
+    EVERY_RECIPE,
+    LOADERS,
+    PICTURE_RECIPES,
+    check_only_models_missing,
+    check_pair,
+    pixels,
+)
+from workflow_graph import SHAPES
 
-RECIPES = pytest.mark.parametrize("recipe", build_workflows.RECIPES, ids=lambda recipe: recipe.title)
+SETTINGS = (  # what ComfyUI's own template decides
+    *("KSampler", "KSamplerAdvanced", "KSamplerSelect", "CFGGuider", "Flux2Scheduler"),
+    *("ModelSamplingAuraFlow", "ModelSamplingSD3", "LoraLoaderModelOnly", "CLIPLoader", "DualCLIPLoader", "WanImageToVideo"),
+    *("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage", "EmptyHunyuanLatentVideo"),
+)
 
 
 def pictures(server: ComfyServer, prompt: dict, seconds: float = 600) -> dict[str, np.ndarray]:
@@ -30,12 +46,12 @@ def test_file_is_what_the_builder_builds(path: Path) -> None:
 def test_only_template_files_in_workflows() -> None:
     """Every *.json directly in workflows/ becomes a card, and a card needs a .jpg of its name."""
     names = {path.name for path in build_workflows.WORKFLOWS.iterdir()}
-    titles = [recipe.title for recipe in build_workflows.RECIPES]
+    titles = [recipe.title for recipe in RECIPES]
     assert names == {f"{title}.{kind}" for title in titles for kind in ("json", "jpg")}
 
 
-@RECIPES
-def test_workflow_is_well_formed(recipe: build_workflows.Recipe, object_info: dict) -> None:
+@EVERY_RECIPE
+def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
     workflow = json.loads((build_workflows.WORKFLOWS / f"{recipe.title}.json").read_text(encoding="utf-8"))
     assert workflow["version"] == 0.4
     nodes = {node["id"]: node for node in workflow["nodes"]}
@@ -60,32 +76,124 @@ def test_workflow_is_well_formed(recipe: build_workflows.Recipe, object_info: di
         assert ("models" in node["properties"]) == (node["type"] in LOADERS)
 
 
-@RECIPES
+@EVERY_RECIPE
 def test_workflow_validates_up_to_the_missing_models(
-    recipe: build_workflows.Recipe, server: ComfyServer, object_info: dict
+    recipe: Recipe, server: ComfyServer, object_info: dict
 ) -> None:
+    """For the videos this is all: the testbed has no video model, so that they have no twin to run."""
     prompt = testbed_workflows.to_api(build_workflows.build(recipe), object_info)
     with pytest.raises(PromptRefused) as refused:
         server.queue(prompt)
     check_only_models_missing(refused.value.node_errors)
 
 
-@RECIPES
-def test_twin_runs_to_the_end(recipe: build_workflows.Recipe, server: ComfyServer, object_info: dict) -> None:
-    """The loaders and the size are swapped; test_browser.py runs the twins at the shipped size."""
-    small = testbed_workflows.with_values(
-        testbed_workflows.twin(build_workflows.build(recipe)), {"EmptySD3LatentImage": [128, 128]}
-    )
-    check_pair(pictures(server, testbed_workflows.to_api(small, object_info)), 128)
+def chain(prompt: dict, number: str) -> list[tuple[str, object]]:
+    """What a model goes through on its way to a sampler: node types, and of loaders the file."""
+    node = prompt[number]
+    source = node["inputs"].get("model")
+    name = next(iter(node["inputs"].values())) if node["class_type"] in LOADERS - {"LoraLoaderModelOnly"} else None
+    own = (node["class_type"], name or node["inputs"].get("lora_name"))
+    return [*(chain(prompt, source[0]) if source else []), own]
+
+
+@EVERY_RECIPE
+def test_the_two_sides_differ_in_vsf_alone(recipe: Recipe, object_info: dict) -> None:
+    """Each model goes to both sides by the same way, on one of them through a VSF Guidance of its own."""
+    prompt = testbed_workflows.to_api(build_workflows.build(recipe), object_info)
+    takers = [n for n, node in prompt.items() if "model" in node["inputs"] and "positive" in node["inputs"]]
+    chains = [chain(prompt, number)[:-1] for number in takers]
+    plain = [found for found in chains if ("VSFGuidance", None) not in found]
+    guided = [found for found in chains if ("VSFGuidance", None) in found]
+    assert [found[:-1] for found in guided] == plain and {found[-1] for found in guided} == {("VSFGuidance", None)}
+    files = [expert.model.rsplit("/", 1)[1] for expert in recipe.experts]
+    assert [found[0][1] for found in plain] == files
+    loras = [name for found in plain for kind, name in found if kind == "LoraLoaderModelOnly"]
+    assert loras == [expert.lora.rsplit("/", 1)[1] for expert in recipe.experts if expert.lora]
+
+    guidance = [node["inputs"] for node in prompt.values() if node["class_type"] == "VSFGuidance"]
+    assert len(guidance) == len(recipe.experts)
+    assert {(inputs["scale"], inputs["bias"]) for inputs in guidance} == {(recipe.scale, recipe.bias)}
+    assert {prompt[inputs["negative"][0]]["class_type"] for inputs in guidance} == {"VSFTextEncode"}
+    for mine, theirs in zip(takers[: len(files)], takers[len(files) :], strict=True):
+        differ = {name for name, value in prompt[mine]["inputs"].items() if prompt[theirs]["inputs"][name] != value}
+        assert differ <= {"model", "latent_image"}, "the sides have other settings"
+
+
+LINKED = object()
+
+
+def settings(node: dict) -> dict[str, object]:
+    """A node's widgets by name, without seeds; LINKED for those that take their value from another node."""
+    names = list(SHAPES[node["type"]].widgets())
+    for seed in ("seed", "noise_seed"):
+        if seed in names:
+            names.insert(names.index(seed) + 1, "control")
+    linked = {slot["name"] for slot in node["inputs"] if slot.get("link") is not None}
+    found = dict(zip(names, node["widgets_values"], strict=False))
+    return {
+        name: LINKED if name in linked else value
+        for name, value in found.items()
+        if name not in {"seed", "noise_seed", "control"}
+    }
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.template], ids=lambda recipe: recipe.title)
+def test_files_and_settings_are_those_of_comfyuis_own_template(recipe: Recipe) -> None:
+    """What the template sets through other nodes (its switch between LoRA and none) must occur somewhere in it."""
+    templates = resources.files(pytest.importorskip("comfyui_workflow_templates_json")) / "templates"
+    text = (templates / f"{recipe.template}.json").read_text(encoding="utf-8")
+    for found in build_workflows.model_files(recipe):
+        assert found["url"] in text
+    whole = json.loads(text)
+    theirs = [*whole["nodes"], *(n for graph in whole.get("definitions", {}).get("subgraphs", []) for n in graph["nodes"])]
+    anywhere = [value for node in theirs for value in node.get("widgets_values") or ()]
+
+    def agree(mine: dict[str, object], other: dict[str, object]) -> bool:
+        values = [(mine[name], other[name]) for name in mine if name in other]
+        return all(m is LINKED or (m in anywhere if o is LINKED else m == pytest.approx(o)) for m, o in values)
+
+    for node in build_workflows.build(recipe)["nodes"]:
+        if node["type"] in SETTINGS:
+            candidates = [settings(other) for other in theirs if other["type"] == node["type"]]
+            assert any(agree(settings(node), other) for other in candidates), f"{node['type']}: not in {candidates}"
+
+
+def small(recipe: Recipe) -> dict:
+    """A recipe's twin at the testbed's own size."""
+    size = testbed_workflows.SIZE * testbed_workflows.shrink(recipe)
+    return testbed_workflows.twin(build_workflows.build(dataclasses.replace(recipe, size=(size, size))))
+
+
+@PICTURE_RECIPES
+def test_twin_runs_to_the_end(recipe: Recipe, server: ComfyServer, object_info: dict) -> None:
+    """The loaders and the size are swapped; test_browser.py runs the twins at the shipped size.
+
+    All of them are the testbed's SD3 behind the recipe's own nodes: this shows that the graph works, the model sampling and
+    the custom sampler with it, and nothing about the recipe's model.
+    """
+    check_pair(pictures(server, testbed_workflows.to_api(small(recipe), object_info)), 128)
+
+
+def test_lora_takes_part(server: ComfyServer, object_info: dict) -> None:
+    """A LoRA before VSF Guidance changes both pictures, and VSF still acts on it; none of its weights is left over."""
+    recipe = next(recipe for recipe in RECIPES if recipe.experts[0].lora)
+    prompt = testbed_workflows.to_api(small(recipe), object_info)
+    before = len(server.log())
+    found = {strength: pictures(server, changed(prompt, "LoraLoaderModelOnly", strength_model=strength)) for strength in (0, 1)}
+    for title in found[0]:
+        assert (found[0][title] != found[1][title]).mean() > 0.01
+    check_pair(found[1], 128)
+    assert "lora key not loaded" not in server.log()[before:]
 
 
 def test_twin_swaps_loaders_alone() -> None:
-    for recipe in build_workflows.RECIPES:
+    for recipe in (recipe for recipe in RECIPES if not recipe.video):
         before = build_workflows.build(recipe)
         after = testbed_workflows.twin(before)
         assert [n for n in before["nodes"] if n["type"] not in LOADERS] == [
             n for n in after["nodes"] if n["type"] not in LOADERS | {"VSFTestbedCLIPLoader"}
         ]
+        assert not CLIP_LOADERS & {n["type"] for n in after["nodes"]}
         assert len(before["links"]) == len(after["links"])
         for old, new in zip(before["links"], after["links"], strict=True):
             assert (old[0], *old[3:]) == (new[0], *new[3:])

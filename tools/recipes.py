@@ -1,0 +1,280 @@
+"""What differs between the shipped workflows: models, settings, words. tools/build_workflows.py makes the files.
+
+Files, settings and latent sizes are those of ComfyUI's own template for the model, named in `template`. It has none for
+SD3.5 Large Turbo and SDXL Lightning: theirs are those of the models' own pages. Nothing here was tuned on the model itself,
+which could not be run where this was made; `source` says where scale and bias come from, and the workflow's note repeats it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+HUB = "https://huggingface.co"
+SD35_TEXT = f"{HUB}/Comfy-Org/stable-diffusion-3.5-fp8/resolve/main/text_encoders"
+FLUX_TEXT = f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main"
+FLUX_VAE = f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors"
+Z_IMAGE = f"{HUB}/Comfy-Org/z_image_turbo/resolve/main/split_files"
+KREA2 = f"{HUB}/Comfy-Org/Krea-2/resolve/main"
+QWEN = f"{HUB}/Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files"
+KLEIN = f"{HUB}/Comfy-Org/flux2-klein/resolve/main/split_files"
+WAN21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+WAN22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
+
+OLDEST_CORE = "0.16.3"  # the oldest ComfyUI that the pack supports
+
+
+@dataclasses.dataclass(frozen=True)
+class Expert:
+    """A diffusion model's file and the LoRA on it, by their addresses."""
+
+    model: str
+    lora: str = ""
+    name: str = ""  # among several: "high noise"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One workflow. Two experts sample one after the other, each half of the steps."""
+
+    title: str
+    template: str  # ComfyUI's own template for this model; none: it has none
+    experts: tuple[Expert, ...]
+    text: tuple[str, ...]  # addresses of the text encoders' files; none: they are in the checkpoint
+    vae: str  # its address; none: it is in the checkpoint
+    text_type: str  # as the CLIP loader calls it; none for three encoders
+    steps: int
+    scale: float
+    bias: float
+    source: str  # where scale and bias come from
+    positive: str
+    negative: str
+    seed: int
+    shift: tuple[str, float] | None = None  # a model sampling node and its value
+    guidance: float | None = None  # Flux.1 dev's distilled guidance
+    latent: str = "EmptySD3LatentImage"
+    size: tuple[int, int] = (1024, 1024)
+    frames: int = 0  # of a video, at 16 a second
+    start_image: str = ""  # the video's first picture
+    sampler: str = "euler"
+    scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
+    core: str = OLDEST_CORE  # the first ComfyUI that knows the model
+    note: str = ""
+
+    @property
+    def checkpoint(self) -> bool:
+        """The model's file holds the VAE too (CheckpointLoaderSimple)."""
+        return not self.vae
+
+    @property
+    def video(self) -> bool:
+        """A video, and not a picture."""
+        return self.frames > 0
+
+
+def expert(root: str, task: str, lora: str, noise: str) -> Expert:
+    """One of Wan 2.2's two experts with its Lightning LoRA."""
+    return Expert(
+        model=f"{root}/diffusion_models/wan2.2_{task}_{noise}_noise_14B_fp8_scaled.safetensors",
+        lora=f"{root}/loras/wan2.2_{task}_lightx2v_4steps_lora_{lora}_{noise}_noise.safetensors",
+        name=f"{noise} noise",
+    )
+
+
+SMALL_MODEL = (
+    "measured on this pack's small testbed model and not on {model}, which could not be run where this was made. "
+    "Take them as a place to begin, and tune."
+)
+WAN = {  # what Wan 2.2's workflows share
+    "text": (f"{WAN21}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",),
+    "vae": f"{WAN22}/vae/wan_2.1_vae.safetensors",
+    "text_type": "wan",
+    "shift": ("ModelSamplingSD3", 5.0),
+    "size": (640, 640),
+    "frames": 81,
+    "steps": 4,
+    "scale": 1.7,
+    "bias": 0.2,
+    "source": "the VSF authors' README, for Wan 2.1 1.3B with a CausVid LoRA. On a 14B model with a lightx2v LoRA they used "
+    "0.1 and 0.3: go down toward that if the video breaks.",
+}
+WAN_NOTE = (
+    "Wan 2.2 is two models: the high noise one does the first two steps, the low noise one the last two. Each has a "
+    "VSF Guidance of its own with the same negative; change both."
+)
+
+RECIPES = (
+    Recipe(
+        title="SD3.5 Large Turbo - VSF negative",
+        template="",
+        experts=(Expert(f"{HUB}/stabilityai/stable-diffusion-3.5-large-turbo/resolve/main/sd3.5_large_turbo.safetensors"),),
+        text=(
+            f"{SD35_TEXT}/clip_l.safetensors",
+            f"{SD35_TEXT}/clip_g.safetensors",
+            f"{SD35_TEXT}/t5xxl_fp8_e4m3fn_scaled.safetensors",
+        ),
+        vae="",
+        text_type="",
+        steps=8,
+        scale=2.0,
+        bias=0.2,
+        source="the VSF authors' 3.3 and 0.2, converted: their code shows the picture one more, unflipped copy of the "
+        "negative, so that their 3.3 is about 2 in the paper's own equation, which this pack computes.",
+        positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
+        negative="pointed hat",
+        seed=20251122,
+        note="The model's page asks you to log in and accept its licence before the download.",
+    ),
+    Recipe(
+        title="Flux.1 schnell - VSF negative",
+        template="flux_schnell_full_text_to_image",
+        experts=(Expert(f"{HUB}/Comfy-Org/flux1-schnell/resolve/main/flux1-schnell.safetensors"),),
+        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
+        vae=FLUX_VAE,
+        text_type="flux",
+        steps=4,
+        scale=2.5,
+        bias=0.2,
+        source="the VSF authors' later demo (2 to 3, and 0.2). Their Flux code differs from their paper.",
+        positive="a cosy living room on Christmas Eve, fireplace, armchairs, warm evening light",
+        negative="christmas tree",
+        seed=20251123,
+    ),
+    Recipe(
+        title="Flux.1 dev - VSF negative",
+        template="flux_dev_full_text_to_image",
+        experts=(Expert(f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),),
+        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
+        vae=FLUX_VAE,
+        text_type="flux",
+        steps=20,
+        scale=3.8,
+        bias=0.2,
+        source="the VSF authors' script. They report that it does little on dev.",
+        positive="a street cafe in Paris on a rainy evening, people walking past, wet cobblestones, reflections of the lamps",
+        negative="open umbrellas",
+        seed=20251124,
+        guidance=3.5,
+    ),
+    Recipe(
+        title="Flux.2 Klein 4B - VSF negative",
+        template="image_flux2_klein_text_to_image",
+        experts=(Expert(f"{KLEIN}/diffusion_models/flux-2-klein-4b.safetensors"),),
+        text=(f"{KLEIN}/text_encoders/qwen_3_4b.safetensors",),
+        vae=f"{HUB}/Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
+        text_type="flux2",
+        latent="EmptyFlux2LatentImage",
+        scheduler="Flux2Scheduler",
+        steps=4,
+        scale=1.5,
+        bias=0.0,
+        source=SMALL_MODEL.format(model="Flux.2 Klein"),
+        positive="photo of a smiling snowman in a front garden, red scarf, children's sledge, bright winter morning",
+        negative="carrot nose",
+        seed=20251125,
+    ),
+    Recipe(
+        title="Z-Image-Turbo - VSF negative",
+        template="image_z_image_turbo",
+        experts=(Expert(f"{Z_IMAGE}/diffusion_models/z_image_turbo_bf16.safetensors"),),
+        text=(f"{Z_IMAGE}/text_encoders/qwen_3_4b.safetensors",),
+        vae=f"{Z_IMAGE}/vae/ae.safetensors",
+        text_type="lumina2",
+        shift=("ModelSamplingAuraFlow", 3.0),
+        sampler="res_multistep",
+        steps=8,
+        scale=1.5,
+        bias=0.0,
+        source=SMALL_MODEL.format(model="Z-Image"),
+        positive="photo of a bicycle leaning against a red brick wall, cobbled street, early morning light, long shadows",
+        negative="bicycle wheels",
+        seed=20251126,
+    ),
+    Recipe(
+        title="Krea 2 Turbo - VSF negative",
+        template="image_krea2_turbo_t2i",
+        experts=(Expert(f"{KREA2}/diffusion_models/krea2_turbo_fp8_scaled.safetensors"),),
+        text=(f"{KREA2}/text_encoders/qwen3vl_4b_fp8_scaled.safetensors",),
+        vae=f"{KREA2}/vae/qwen_image_vae.safetensors",
+        text_type="krea2",
+        latent="EmptyLatentImage",
+        steps=8,
+        scale=1.5,
+        bias=0.0,
+        source=SMALL_MODEL.format(model="Krea 2"),
+        positive="film still of a medieval knight in full armour on horseback at the edge of a misty forest, dawn",
+        negative="steel helmet",
+        seed=20251127,
+        core="0.26.0",
+        note="Needs ComfyUI 0.26.0 or newer. ComfyUI's own template first lets a language model expand the prompt; here the "
+        "prompt is used as you write it.",
+    ),
+    Recipe(
+        title="Qwen-Image Lightning - VSF negative",
+        template="image_qwen_image",
+        experts=(
+            Expert(
+                f"{QWEN}/diffusion_models/qwen_image_fp8_e4m3fn.safetensors",
+                f"{HUB}/lightx2v/Qwen-Image-Lightning/resolve/main/Qwen-Image-Lightning-8steps-V1.0.safetensors",
+            ),
+        ),
+        text=(f"{QWEN}/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",),
+        vae=f"{QWEN}/vae/qwen_image_vae.safetensors",
+        text_type="qwen_image",
+        shift=("ModelSamplingAuraFlow", 3.1),
+        size=(1328, 1328),
+        steps=8,
+        scale=1.0,
+        bias=0.08,
+        source="the VSF authors' default for Qwen-Image, at 50 steps and without a LoRA. Take them as a place to begin, "
+        "and tune.",
+        positive="photo of a small bakery in an old town at dusk, warm light in the window, loaves of bread, wet pavement",
+        negative="shop sign",
+        seed=20251128,
+    ),
+    Recipe(
+        title="SDXL Lightning - VSF negative",
+        template="",
+        experts=(Expert(f"{HUB}/ByteDance/SDXL-Lightning/resolve/main/sdxl_lightning_4step.safetensors"),),
+        text=(),
+        vae="",
+        text_type="",
+        latent="EmptyLatentImage",
+        scheduler="sgm_uniform",
+        steps=4,
+        scale=1.5,
+        bias=0.0,
+        source=SMALL_MODEL.format(model="SDXL"),
+        positive="photo of a sailing boat on a calm mountain lake at sunrise, pine trees on the shore, soft mist",
+        negative="white sails",
+        seed=20251129,
+        note="The file is for 4 steps, no more and no fewer: its authors have others for 2 and 8. For another SDXL checkpoint "
+        "take their LoRA, `sdxl_lightning_4step_lora.safetensors`, in a *Load LoRA* before VSF Guidance.",
+    ),
+    Recipe(
+        title="Wan 2.2 14B Lightning T2V - VSF negative",
+        template="video_wan2_2_14B_t2v",
+        experts=(expert(WAN22, "t2v", "v1.1", "high"), expert(WAN22, "t2v", "v1.1", "low")),
+        latent="EmptyHunyuanLatentVideo",
+        positive="A steam locomotive pulls a passenger train through a snowy mountain valley, the camera follows alongside, "
+        "low morning sun",
+        negative="smoke plume",
+        seed=20251130,
+        note=WAN_NOTE,
+        **WAN,
+    ),
+    Recipe(
+        title="Wan 2.2 14B Lightning I2V - VSF negative",
+        template="video_wan2_2_14B_i2v",
+        experts=(expert(WAN22, "i2v", "v1", "high"), expert(WAN22, "i2v", "v1", "low")),
+        latent="WanImageToVideo",
+        start_image="example.png",
+        positive="A thunderstorm comes up over the green hill: dark clouds roll in fast, heavy rain falls, wind blows "
+        "through the girl's hair",
+        negative="lightning bolts",
+        seed=20251201,
+        note=f"{WAN_NOTE}\n\nThe start picture is ComfyUI's own `example.png`. Load yours, and write in the green box what "
+        "happens next. The start picture reaches the model as a picture: name something that would come in during the video, "
+        "not something that is in the picture already.",
+        **WAN,
+    ),
+)
