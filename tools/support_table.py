@@ -7,6 +7,7 @@ The findings are kept in docs/families.json; both tables are made of that file a
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ REPORTS = Path(os.environ.get("VSF_REPORTS") or ROOT / ".cache" / "families")
 FINDINGS = ROOT / "docs" / "families.json"
 PAGE = ROOT / "docs" / "families.md"
 README = ROOT / "README.md"
+ADAPTERS = ROOT / "nodes" / "glue" / "families"
 BEGIN, END = "<!-- support table: tools/support_table.py -->", "<!-- end of the support table -->"
 CHECKS = {
     "off": "scale 0, an empty negative and steps outside the window: bit for bit the model without VSF",
@@ -46,6 +48,18 @@ def verdict(checks: dict[str, str]) -> str:
     return "FAIL" if "FAIL" in outcomes else "pass" if "pass" in outcomes else "-"
 
 
+def adapters() -> list[str]:
+    """What each adapter says of its family, one item a module; helpers, which have no `lengthen`, are left out."""
+    items = []
+    for path in sorted(ADAPTERS.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "lengthen" for node in tree.body):
+            said = (ast.get_docstring(tree) or "").split("\n\n")
+            paragraphs = ["  " + " ".join(paragraph.split()) for paragraph in said]
+            items.append(f"- **{path.stem}**:" + "\n\n".join(paragraphs)[1:])
+    return items
+
+
 def page(findings: dict) -> str:
     """docs/families.md."""
     newest, report = next(iter(findings.items()))
@@ -68,6 +82,8 @@ def page(findings: dict) -> str:
     for name in report["cases"]:
         row = [verdict(r["cases"].get(name, {"checks": {}})["checks"]) for r in findings.values()]
         lines.append(f"| {name} | " + " | ".join(row) + " |")
+    lines += ["", "## How each family reads text, and what a negative does not reach", ""]
+    lines += ["By adapter (`nodes/glue/families/`), in its own words. What is not named there is reached.", "", *adapters()]
     lines += ["", "## Refused, with a message", "", "| class | why |", "|---|---|"]
     lines += [f"| `{name}` | {why} |" for name, why in sorted(report["refused"].items())]
     return "\n".join(lines) + "\n"

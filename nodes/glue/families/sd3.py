@@ -1,6 +1,7 @@
 """SD3 and SD3.5 (comfy/ldm/modules/diffusionmodules/mmdit.py): joint attention over [registers][text][image].
 
-The text has no positions. SD3.5 Medium's second attention is over the image alone, with fewer tokens than any joint one.
+The text has no positions. SD3.5 Medium's second attention is over the image alone, with fewer tokens than any joint one. A
+negative cannot reach the pooled CLIP vector.
 """
 from __future__ import annotations
 
