@@ -1,8 +1,7 @@
 """Which models VSF knows, and the adapter of each.
 
-An adapter tells two things: why a particular model cannot be used (`refuse`), and where the negatives' tokens go in a
-call of it (`lengthen`). Adapters are imported when their model is met, so that a class that ComfyUI moves can stop
-one family and never the pack.
+An adapter tells where the negatives' tokens go in a call of its models (`lengthen`). Adapters are imported when their model is
+met, so that a class that ComfyUI moves can stop one family and never the pack.
 """
 from __future__ import annotations
 
@@ -114,15 +113,14 @@ class ModelCall:
 class Family(Protocol):
     """What a module in this package provides. It may also have
 
+    refuse           (base_model) -> str | None: why this BaseModel cannot take a negative, as the rest of a sentence; None
+                     when it can
     TEXT_KEY         the name under which ComfyUI hands the text to the model, where that is not "c_crossattn"
     encode           (base_model, NegativePrompt) -> Encoded: what the model's extra_conds does to a prompt, done to a negative
     OBJECT_PATCHES   {path in the model: function from the object there to one in its place}, for what attention alone
                      cannot reach; what a replacement needs to know of a call, it finds in transformer_options.
                      `*` in a path stands for every index of a list of modules
     """
-
-    def refuse(self, base_model: Any) -> str | None:
-        """Why this BaseModel cannot take a negative, as the rest of a sentence; None when it can."""
 
     def lengthen(self, call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
         """Put each negative's tokens, (B, LN, C), into the call; return how each kind of attention then looks."""
@@ -156,7 +154,7 @@ def find_family(base_model: Any) -> Family:
     reason, family = REFUSED.get(name), None
     if name in FAMILIES:
         family = importlib.import_module(f".{FAMILIES[name][0]}", __package__)
-        reason = family.refuse(base_model)
+        reason = family.refuse(base_model) if hasattr(family, "refuse") else None
     if family is None or reason:
         known = "; ".join(dict.fromkeys(label for _, label in FAMILIES.values()))
         raise ValueError(f"VSF: this model ({type(base_model).__name__}, {type(model).__name__}) is not supported"

@@ -14,27 +14,22 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .cross import IMAGE, unlike
+from .objects import in_calls_with
 
 NEGATIVES = "vsf_ace_negatives"
 
 
-def with_negatives(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+@in_calls_with(NEGATIVES)
+def with_negatives(original: Callable[..., Tensor], options: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
     """A block's forward, with the negatives of a call behind what its sound attends to."""
-    def forward(*args: Any, **kwargs: Any) -> Tensor:
-        if NEGATIVES in kwargs.get("transformer_options", {}):
-            words, rotation = kwargs["transformer_options"][NEGATIVES]
-            text, numbers = kwargs["encoder_hidden_states"], kwargs["rotary_freqs_cis_cross"]
-            kwargs["encoder_hidden_states"] = torch.cat([text, words.to(text)], dim=1)
-            kwargs["rotary_freqs_cis_cross"] = tuple(torch.cat([a, b.to(a)]) for a, b in zip(numbers, rotation, strict=True))
-        return original(*args, **kwargs)
-    return forward
+    words, rotation = options[NEGATIVES]
+    text, numbers = kwargs["encoder_hidden_states"], kwargs["rotary_freqs_cis_cross"]
+    kwargs["encoder_hidden_states"] = torch.cat([text, words.to(text)], dim=1)
+    kwargs["rotary_freqs_cis_cross"] = tuple(torch.cat([a, b.to(a)]) for a, b in zip(numbers, rotation, strict=True))
+    return original(*args, **kwargs)
 
 
 OBJECT_PATCHES = {"diffusion_model.transformer_blocks.*.forward": with_negatives}
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -6,8 +6,6 @@ node are not used. It cannot reach the audio codes that a language model compose
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative
@@ -15,10 +13,6 @@ from . import ModelCall, unseen
 from .cross import cross_text
 
 OBJECT_PATCHES = unseen.patches("diffusion_model.decoder.layers.*.cross_attn")
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -5,8 +5,6 @@ The negatives stand before the text. The pooled text and CLIP vision count as th
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
@@ -15,10 +13,6 @@ from .cross import IMAGE
 from .joint import prepend_text
 
 TEXT_KEY = "clip_text"
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -5,8 +5,6 @@ The text's ids are all (0, 0, 0), but some of Radiance's models number their tex
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
@@ -14,10 +12,6 @@ from . import ModelCall
 from .joint import append_text, prepend_text
 
 NUMBERED = "use_sequential_txt_ids"
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -1,17 +1,11 @@
 """CogVideoX (comfy/ldm/cogvideo/model.py): joint attention over [text][video] in every block. The text has no positions."""
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import prepend_text
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -18,10 +18,6 @@ from .cross import cross_text
 IDS, WEIGHTS = "t5xxl_ids", "t5xxl_weights"
 
 
-def refuse(base_model: Any) -> str | None:
-    return None
-
-
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """What Anima.extra_conds does, without the zeros; the tokens as they are in Cosmos."""
     ids, weights = (prompt.options.get(k) for k in (IDS, WEIGHTS))

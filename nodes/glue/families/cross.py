@@ -3,12 +3,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Set
+from collections.abc import Callable, Set
+from functools import partial
+from typing import Any
 
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
+from ..override import OVERRIDE
 from . import ModelCall
 
 IMAGE = (Segment("I", None),)
@@ -43,3 +47,18 @@ def unlike(taken: Set[int], positive: int, tokens: list[Tensor],
         tokens = [tokens[0].repeat(1, repeats, 1), *tokens[1:]]
         negatives = (dataclasses.replace(first, beta=first.beta + math.log(repeats)), *negatives[1:])
     return tokens, negatives
+
+
+def beside(replace: Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]) -> Callable[..., Tensor]:
+    """Attention that another node puts in place of the model's (patches_replace), of the prompt alone, with what the negatives
+    change in the model's own. The override must have been told to expect it (`VSFAttention.expect`)."""
+    def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+        expected = getattr(extra.get(OVERRIDE), "expected", None)
+        if expected is None:
+            return replace(q, k, v, extra)
+        attention = partial(optimized_attention, q, heads=extra["n_heads"], attn_precision=extra["attn_precision"],
+                            transformer_options=extra)
+        with_negatives = attention(k, v)
+        k, v = (t[:, :expected.segments[0].length] for t in (k, v))
+        return replace(q, k, v, extra) + with_negatives - attention(k, v)
+    return attend

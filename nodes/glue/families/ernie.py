@@ -5,8 +5,6 @@ The text is numbered, and the image by the text's length: it is moved back by th
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
@@ -14,10 +12,6 @@ from . import ModelCall, unseen
 from .joint import append_text
 
 OBJECT_PATCHES = unseen.patches("diffusion_model.layers.*.self_attention")
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -18,10 +18,6 @@ from . import ModelCall
 from .joint import append_text, prepend_text
 
 
-def refuse(base_model: Any) -> str | None:
-    return None
-
-
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
     length = call.context.shape[1]
     if type(call.base_model).__name__ == "LongCatImage":

@@ -19,10 +19,6 @@ from .joint import append_text
 LLAMA = "encoder_hidden_states_llama3"
 
 
-def refuse(base_model: Any) -> str | None:
-    return None
-
-
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """T5's tokens, (B, LN, C), and Llama's of every layer, (B, layers, LN', C')."""
     llama = prompt.options.get("conditioning_llama3")

@@ -21,10 +21,6 @@ MT5 = "encoder_hidden_states_t5"
 OBJECT_PATCHES = unseen.patches("diffusion_model.blocks.*.attn2")
 
 
-def refuse(base_model: Any) -> str | None:
-    return None
-
-
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """CLIP's tokens, (B, LN, C), and mT5's, (B, LN', C')."""
     mt5 = prompt.options.get("conditioning_mt5xl")

@@ -16,30 +16,24 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import prepend_text
+from .objects import in_calls_with
 
 LENGTHS = "vsf_negative_lengths"
 
-# TorchCompileModel drops the guards on transformer_options: code that reads numbers from there is run, not compiled
-run = torch.compiler.disable(recursive=False)
 
-
-def refine_apart(refine: Callable[..., Tensor]) -> Callable[..., Tensor]:
+@in_calls_with(LENGTHS)
+def refine_apart(refine: Callable[..., Tensor], options: dict[str, Any], x: Tensor, timesteps: Tensor, mask: Tensor | None,
+                 **kwargs: Any) -> Tensor:
     """The text refiner mixes tokens in its attention, and in a mean of them all: give it each prompt on its own."""
-    @run
-    def forward(x: Tensor, timesteps: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
-        lengths = kwargs.get("transformer_options", {}).get(LENGTHS)
-        if lengths is None:
-            return refine(x, timesteps, mask, **kwargs)
-        *negatives, positive = x.split([*lengths, x.shape[1] - sum(lengths)], dim=1)
-        prompts = *((n, None) for n in negatives), (positive, mask if mask is None else mask[:, -positive.shape[1]:])
-        return torch.cat([refine(text, timesteps, own, **kwargs) for text, own in prompts], dim=1)
-    return forward
+    *negatives, positive = x.split([*options[LENGTHS], x.shape[1] - sum(options[LENGTHS])], dim=1)
+    prompts = *((n, None) for n in negatives), (positive, mask if mask is None else mask[:, -positive.shape[1]:])
+    return torch.cat([refine(text, timesteps, own, **kwargs) for text, own in prompts], dim=1)
 
 
 OBJECT_PATCHES = {"diffusion_model.txt_in.forward": refine_apart}
 
 
-@run
+@torch.compiler.disable(recursive=False)  # TorchCompileModel drops the guards on what args have
 def count_past_negatives(start: int, length: int, earlier: Callable[..., Any] | None, args: dict[str, Any],
                          extra: dict[str, Any]) -> Any:
     """For image-to-video v2, which gives the first tokens of single blocks, as many as a frame has, another timestep: where
@@ -48,10 +42,6 @@ def count_past_negatives(start: int, length: int, earlier: Callable[..., Any] | 
     end += length if end > start else 0
     args = {**args, "modulation_dims": [(0, end, frame), (end, None, rest)]}
     return extra["original_block"](args) if earlier is None else earlier(args, extra)
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

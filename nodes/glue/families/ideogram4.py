@@ -5,17 +5,11 @@ The text is numbered and may have padding, which a mask keeps apart from all els
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import append_text
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -17,25 +17,18 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Negative
 from . import ModelCall
 from .cross import cross_text
+from .objects import in_calls_with
 
 NUMBERS = "vsf_text_numbers"
 
 
-def number_apart(number: Callable[..., Tensor]) -> Callable[..., Tensor]:
+@in_calls_with(NUMBERS)
+def number_apart(number: Callable[..., Tensor], options: dict[str, Any], length: int, *args: Any, **kwargs: Any) -> Tensor:
     """Kandinsky5.rope_encode_1d for a text of several prompts: (start, length) of each."""
-    def rope_encode_1d(length: int, *args: Any, **kwargs: Any) -> Tensor:
-        prompts = kwargs.get("transformer_options", {}).get(NUMBERS)
-        if prompts is None:
-            return number(length, *args, **kwargs)
-        return torch.cat([number(own, start, **kwargs) for start, own in prompts], dim=1)
-    return rope_encode_1d
+    return torch.cat([number(own, start, **kwargs) for start, own in options[NUMBERS]], dim=1)
 
 
 OBJECT_PATCHES = {"diffusion_model.rope_encode_1d": number_apart}
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

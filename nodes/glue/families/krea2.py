@@ -5,17 +5,11 @@ attention before them, one row a token, mixes no tokens.
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import prepend_text
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -5,17 +5,11 @@ Lens numbers its text, from the middle of the image on, and gives every attentio
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
 from .joint import append_text
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -19,10 +19,6 @@ from . import TEXT, Encoded, ModelCall
 from .cross import cross_text
 
 
-def refuse(base_model: Any) -> str | None:
-    return None
-
-
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """What LTXAV.extra_conds does, but for the registers' rows; the tokens as they are in LTX-Video."""
     model, tokens = base_model.diffusion_model, prompt.tokens

@@ -15,12 +15,9 @@ from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
+from .objects import in_calls_with
 
 NEGATIVES = "vsf_lumina_negatives"
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
@@ -40,30 +37,23 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     return [Layout((*own, Segment("P", text), Segment("I", image)), negatives)]
 
 
-def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
+@in_calls_with(NEGATIVES)
+def with_negatives(original: Callable[..., tuple], options: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
     """NextDiT.patchify_and_embed, with the negatives of a call before its sequence."""
-    model = original.__self__
-
-    def patchify_and_embed(*args: Any, **kwargs: Any) -> tuple:
-        out = original(*args, **kwargs)
-        options = kwargs.get("transformer_options", {})
-        if NEGATIVES not in options:
-            return out
-        sequence, mask, image_sizes, text_lengths, rotations, noisy = out
-        refined, rotated = [], []
-        for tokens in options[NEGATIVES]:
-            (n, *_), (rotation, *_), _ = model.embed_cap(tokens.to(sequence), device=sequence.device)
-            n, rotation = n[:, :tokens.shape[1]], rotation[:, :tokens.shape[1]]  # without the padding
-            for layer in model.context_refiner:
-                n = layer(n, None, rotation, transformer_options=options)
-            refined.append(n)
-            rotated.append(rotation)
-        length = sum(n.shape[1] for n in refined)
-        if noisy is not None:  # spans of this step's noise level; all else (references) is modulated as clean
-            noisy = [(0, length), *((start + length, stop + length) for start, stop in noisy)]
-        return (torch.cat([*refined, sequence], dim=1), mask, image_sizes, [n + length for n in text_lengths],
-                torch.cat([*rotated, rotations], dim=1), noisy)
-    return patchify_and_embed
+    sequence, mask, image_sizes, text_lengths, rotations, noisy = original(*args, **kwargs)
+    model, refined, rotated = original.__self__, [], []
+    for tokens in options[NEGATIVES]:
+        (n, *_), (rotation, *_), _ = model.embed_cap(tokens.to(sequence), device=sequence.device)
+        n, rotation = n[:, :tokens.shape[1]], rotation[:, :tokens.shape[1]]  # without the padding
+        for layer in model.context_refiner:
+            n = layer(n, None, rotation, transformer_options=options)
+        refined.append(n)
+        rotated.append(rotation)
+    length = sum(n.shape[1] for n in refined)
+    if noisy is not None:  # spans of this step's noise level; all else (references) is modulated as clean
+        noisy = [(0, length), *((start + length, stop + length) for start, stop in noisy)]
+    return (torch.cat([*refined, sequence], dim=1), mask, image_sizes, [n + length for n in text_lengths],
+            torch.cat([*rotated, rotations], dim=1), noisy)
 
 
 OBJECT_PATCHES = {"diffusion_model.patchify_and_embed": with_negatives}

@@ -16,12 +16,9 @@ from ....vsf_core.layout import Layout, Negative, Segment
 from ..override import OVERRIDE
 from . import ModelCall
 from .joint import append_text
+from .objects import in_calls_with
 
 TEXT_LAYOUT = "vsf_omnigen2_text_layout"
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
@@ -34,14 +31,11 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     return [Layout((*text, Segment("I", image)), negatives)]
 
 
-def kept_apart(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+@in_calls_with(TEXT_LAYOUT)
+def kept_apart(original: Callable[..., Tensor], options: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
     """A text refiner's block, whose attention may have as many tokens as one over the image alone."""
-    def forward(*args: Any, **kwargs: Any) -> Tensor:
-        options = kwargs.get("transformer_options", {})
-        if TEXT_LAYOUT in options:
-            options[OVERRIDE].expect(options[TEXT_LAYOUT])
-        return original(*args, **kwargs)
-    return forward
+    options[OVERRIDE].expect(options[TEXT_LAYOUT])
+    return original(*args, **kwargs)
 
 
 def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:

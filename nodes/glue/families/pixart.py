@@ -3,8 +3,6 @@ positions. ComfyUI's override does not see it.
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative
@@ -12,10 +10,6 @@ from . import ModelCall, unseen
 from .cross import cross_text
 
 OBJECT_PATCHES = unseen.patches("diffusion_model.blocks.*.cross_attn")
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -14,12 +14,9 @@ from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from . import ModelCall
+from .objects import in_calls_with
 
 NEGATIVES = "vsf_pixeldit_negatives"
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
@@ -37,24 +34,18 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     return [Layout((*own, Segment("P", min(call.context.shape[1], model.txt_max_length)), Segment("I", image)), negatives)]
 
 
-def with_text(original: Callable[..., Any]) -> Callable[..., Any]:
+@in_calls_with(NEGATIVES)
+def with_text(original: Callable[..., Any], options: dict[str, Any], x: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Any:
     """The first block's forward(image, text, ...), with the negatives before the text."""
-    def forward(x: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Any:
-        options = kwargs["transformer_options"]
-        if NEGATIVES in options:
-            y = torch.cat([options[NEGATIVES][0], y], dim=1)
-        return original(x, y, *args, **kwargs)
-    return forward
+    return original(x, torch.cat([options[NEGATIVES][0], y], dim=1), *args, **kwargs)
 
 
-def with_rotations(original: Callable[..., Any]) -> Callable[..., Any]:
+@in_calls_with(NEGATIVES)
+def with_rotations(original: Callable[..., Any], options: dict[str, Any], x: Tensor, y: Tensor, image: Tensor,
+                   text: Tensor | None, *args: Any, **kwargs: Any) -> Any:
     """An attention's forward(image, text, the image's rotations, the text's, ...), with the negatives' before the text's."""
-    def forward(x: Tensor, y: Tensor, image: Tensor, text: Tensor | None, *args: Any, **kwargs: Any) -> Any:
-        options = kwargs["transformer_options"]
-        if NEGATIVES in options and text is not None:
-            text = torch.cat([options[NEGATIVES][1], text])
-        return original(x, y, image, text, *args, **kwargs)
-    return forward
+    text = text if text is None else torch.cat([options[NEGATIVES][1], text])
+    return original(x, y, image, text, *args, **kwargs)
 
 
 OBJECT_PATCHES = {"diffusion_model.patch_blocks.0.forward": with_text,

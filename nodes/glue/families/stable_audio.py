@@ -6,17 +6,11 @@ models make two attentions with one value; in both the negative's is flipped. Th
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative
 from . import ModelCall
 from .cross import cross_text
-
-
-def refuse(base_model: Any) -> str | None:
-    return None
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:

@@ -9,20 +9,17 @@ model's own is added to it.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import comfy.model_base
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative, Segment
 from ..override import OVERRIDE, VSFAttention
 from . import ModelCall
-from .cross import IMAGE
+from .cross import IMAGE, beside
 
 NO_TEXT = (comfy.model_base.SVD_img2vid, comfy.model_base.Stable_Zero123)  # SV3D is an SVD
 Options = dict[str, Any]
@@ -48,20 +45,6 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     patches, replaced = (call.transformer_options.get(k, {}) for k in ("patches", "patches_replace"))
     call.options["patches"] = {**patches, "attn1_patch": [append_to_text, *patches.get("attn1_patch", ())],
                                "attn2_patch": [*patches.get("attn2_patch", ()), append]}
-    call.options["patches_replace"] = {**replaced, **{name: {block: _beside(r) for block, r in replaced[name].items()}
+    call.options["patches_replace"] = {**replaced, **{name: {block: beside(r) for block, r in replaced[name].items()}
                                                       for name in ("attn1", "attn2") if name in replaced}}
     return []
-
-
-def _beside(replace: Callable[[Tensor, Tensor, Tensor, Options], Tensor]) -> Callable[..., Tensor]:
-    """Another node's attention, of the prompt alone, with what the negatives change in the model's own."""
-    def attend(q: Tensor, k: Tensor, v: Tensor, extra: Options) -> Tensor:
-        expected = getattr(extra.get(OVERRIDE), "expected", None)
-        if expected is None:
-            return replace(q, k, v, extra)
-        attention = partial(optimized_attention, q, heads=extra["n_heads"], attn_precision=extra["attn_precision"],
-                            transformer_options=extra)
-        with_negatives = attention(k, v)
-        k, v = (t[:, :expected.segments[0].length] for t in (k, v))
-        return replace(q, k, v, extra) + with_negatives - attention(k, v)
-    return attend

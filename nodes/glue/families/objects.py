@@ -1,0 +1,24 @@
+"""What OBJECT_PATCHES share: an object of the model has another in its place, which acts in VSF's own calls alone."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def in_calls_with(key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For an object patch `replacement(original, options, *args, **kwargs)`: it takes the original's place in calls whose
+    transformer_options, `options`, have this key; in all others the original is called.
+
+    It is not compiled: TorchCompileModel drops the guards on transformer_options, and what a call's negatives are stands there.
+    """
+    def patch(replacement: Callable[..., Any]) -> Callable[..., Any]:
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            @torch.compiler.disable(recursive=False)
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                options = kwargs.get("transformer_options") or {}
+                return replacement(original, options, *args, **kwargs) if key in options else original(*args, **kwargs)
+            return forward
+        return make
+    return patch
