@@ -28,7 +28,9 @@ def test_tables_are_made_of_the_findings(findings):
 
 def test_findings_are_of_this_code(findings):
     """The newest version's findings name just the families, refusals and cases that are here; run `python dev.py versions`."""
-    newest = next(iter(findings.values()))
+    version, newest = next(iter(findings.items()))
+    if support_table.as_numbers(version) > cases.VERSION:
+        pytest.skip("an older ComfyUI has fewer cases")
     assert newest["labels"] == {name: label for name, (_, label) in FAMILIES.items()}
     assert newest["refused"] == REFUSED
     assert set(newest["cases"]) == set(cases.BY_NAME)

@@ -1,11 +1,13 @@
 """ACE-Step 1.5 (comfy/ldm/ace/ace_step15.py)."""
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import reference
 import tiny
 import torch
+from comfy.ldm.ace.ace_step15 import AceStepConditionGenerationModel
 
 from cases import NO_TEXT_QUERIES, Case
 
@@ -13,6 +15,8 @@ from cases import NO_TEXT_QUERIES, Case
 _ACE15 = dict(audio_model="ace1.5", hidden_size=64, text_hidden_dim=24, num_dit_layers=2, num_lyric_layers=1,
               num_timbre_layers=1, num_tokenizer_layers=1, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=96,
               fsq_dim=64, encoder_hidden_size=64, encoder_intermediate_size=96, encoder_num_heads=4, sliding_window=4)
+_KNOWN = inspect.signature(AceStepConditionGenerationModel).parameters
+_ACE15 = {name: value for name, value in _ACE15.items() if name in {*_KNOWN, "audio_model"}}  # encoder_* came later
 
 
 def _lyrics(length: int, seed: int) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import reference
 import tiny
 import torch
+from comfy.ldm.audio.dit import Attention
 from comfy.ldm.audio.embedders import NumberConditioner
 
 from cases import NO_TEXT_QUERIES, Case
 
 _DIT = dict(audio_model="dit1.0", embed_dim=64, cond_token_dim=32, depth=2, num_heads=2)
-_AUDIO1 = _DIT | dict(io_channels=64, global_cond_dim=64, attn_kwargs=dict(qk_norm="ln", feat_scale=True))
+_FEAT_SCALE = {"feat_scale": True} if "feat_scale" in inspect.signature(Attention).parameters else {}  # it came later
+_AUDIO1 = _DIT | dict(io_channels=64, global_cond_dim=64, attn_kwargs=dict(qk_norm="ln", **_FEAT_SCALE))
 _AUDIO3 = _DIT | dict(io_channels=256, global_cond_dim=32, timestep_features_type="expo", global_cond_type="adaLN",
                       global_cond_shared_embed=True, norm_type="rms_norm", num_memory_tokens=3, local_add_cond_dim=257,
                       attn_kwargs=dict(qk_norm="rms", differential=True))
@@ -55,7 +58,7 @@ def _setup(base_model: Any) -> None:
     kind = base_model.model_config.unet_config.get("timestep_features_type", "learned")
     for name in ("seconds_start_embedder", "seconds_total_embedder"):
         if hasattr(base_model, name):
-            embedder = NumberConditioner(32, 0, 512, kind)
+            embedder = NumberConditioner(32, 0, 512, *([] if kind == "learned" else [kind]))  # without kinds before 3
             tiny.randomise(embedder, seed=len(name))
             setattr(base_model, name, embedder)
     if base_model.get_dtype() == torch.float64:
