@@ -358,10 +358,10 @@ def tool(name: str) -> str:
 
 def pytest(arguments: list[str], folder: Path) -> int:
     """Pytest through its console script: `python -m pytest` would put this folder on sys.path, where nodes/ hides
-    ComfyUI's nodes.py. Unless told otherwise, two processes share the test files, with one thread each: tiny models gain
-    nothing from more."""
+    ComfyUI's nodes.py. Unless told otherwise, two processes share the tests (tests/conftest.py says which stay together), with one
+    thread each: tiny models gain nothing from more."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return call([tool("pytest"), *([] if "-n" in arguments else ["-n", "2", "--dist", "loadfile"]), *arguments], folder)
+    return call([tool("pytest"), *([] if "-n" in arguments else ["-n", "2", "--dist", "loadgroup"]), *arguments], folder)
 
 
 def test(arguments: list[str]) -> int:

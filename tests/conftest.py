@@ -43,6 +43,17 @@ _load_pack()
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process runs when several share the tests: a file; all of tests/server, for one ComfyUI; of the long file that
+    goes over all models, one model."""
+    for item in items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        name = item.path.parent.name if item.path.parent.name == "server" else item.path.stem
+        if name == "test_families":
+            name = getattr(case, "name", name)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_sessionfinish() -> None:
     """Let go of models while ComfyUI is still whole: their finalisers print errors when the interpreter is half gone."""
     import comfy.model_management
