@@ -20,7 +20,7 @@ def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def run(work: Workspace) -> None:
-    model = stage_flow.load(work, "reflow.pt", "reflow", torch.float32)
+    model = stage_flow.load(work, "settle.pt", "settle", torch.float32)
     files = {
         "vsf_testbed_sd3": _half(model.denoiser.state_dict()),
         "vsf_testbed_text": _half(model.text.state_dict()),

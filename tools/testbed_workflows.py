@@ -24,7 +24,7 @@ PAIRS = (
     ("a blue cup in the center, night", "handle"),
 )
 SEEDS = (7, 8)
-SIZE, SCALE, BIAS = 128, 1.5, 0.0
+SIZE, SCALE, BIAS = 128, 1.75, 0.0
 
 LORA = "vsf_testbed_lora.safetensors"  # testbed_lora.py makes it
 
