@@ -98,8 +98,14 @@ def demo(
     recipe: Recipe = RECIPES[0],
     **changes: object,
 ) -> dict:
-    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows."""
+    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows.
+
+    ModelSamplingAuraFlow makes a model count time from 0 to 1, and the testbed's counts to 1000 as SD3 does: its place is
+    taken by ModelSamplingSD3, which is the same otherwise.
+    """
     size = SIZE * shrink(recipe)
+    if recipe.shift:
+        changes = {"shift": ("ModelSamplingSD3", recipe.shift[1]), **changes}
     values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size), "scale": SCALE, "bias": BIAS}
     return twin(build_workflows.build(dataclasses.replace(recipe, **values | changes)))
 
