@@ -65,7 +65,8 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(name.ljust(width) + "".join(f" {row.get(c, ''):>10}" for c in columns))
     path = REPORTS / f"{comfyui_version.__version__}.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.is_file() else {}
-    run = {name: {"class": _class_of(name), "checks": row} for name, row in found.items() if len(row) == len(columns)}
+    run = {name: {"class": _class_of(name) if "pass" in row.values() else None, "checks": row}
+           for name, row in found.items() if len(row) == len(columns)}
     rows = {name: row for name, row in sorted({**earlier, **run}.items()) if name in cases.BY_NAME}
     if set(rows) == set(cases.BY_NAME):
         report = {
