@@ -7,6 +7,7 @@
     python dev.py comfy [...]  leaves the real ComfyUI running with this pack and the testbed models; Ctrl+C stops it
     python dev.py train [...]  trains the testbed's models again
     python dev.py evaluate [...]  counts, on many pictures, what the negative removes and what it spares
+    python dev.py bench [...]  what a negative costs, VSF and others side by side
     python dev.py thumbnails   makes the pictures of the template cards again
     python dev.py setup        the set-up alone
 
@@ -63,6 +64,7 @@ DEV_TOOLS = (
     "hypothesis>=6,<7",
     "ruff>=0.15,<1",
     "playwright>=1.50,<2",
+    "matplotlib>=3.9,<4",
 )
 
 
@@ -406,6 +408,7 @@ COMMANDS = {
     "demo": script("tools", "demo.py"),
     "test": test,
     "versions": versions,
+    "bench": script("benchmarks", "speed.py"),
     "comfy": script("tools", "run_comfyui.py"),
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),

@@ -16,7 +16,7 @@ from torch.backends import cuda
 log = logging.getLogger("vsf")
 aten = torch.ops.aten
 
-LSEAttention = Callable[[Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+LSEKernel = Callable[[Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
 
 
 def _repeat_kv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
 
 
 @cache
-def _is_exact(kernel: LSEAttention, device: torch.device, dtype: torch.dtype) -> bool:
+def _is_exact(kernel: LSEKernel, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this PyTorch build's kernel gives the right log-sum-exp; asked once per process.
 
     These operators are PyTorch's own but not documented: a build that lacks one, or gives another unit, must not be
@@ -85,14 +85,14 @@ def _is_exact(kernel: LSEAttention, device: torch.device, dtype: torch.dtype) ->
     return same
 
 
-def find_lse_kernel(q: Tensor, k: Tensor, v: Tensor) -> LSEAttention | None:
+def find_lse_kernel(q: Tensor, k: Tensor, v: Tensor) -> LSEKernel | None:
     """The kernel SDPA would use for these tensors without a mask, if it tells its log-sum-exp; else None.
 
     On CUDA the order is ComfyUI's (comfy/ops.py): flash, cuDNN, memory-efficient.
     """
     if q.shape[-1] != v.shape[-1] or 0 in (*q.shape, *k.shape) or not q.is_floating_point():
         return None
-    candidates: list[LSEAttention] = []
+    candidates: list[LSEKernel] = []
     if q.device.type == "cpu":
         candidates = [cpu_flash]
     elif q.device.type == "cuda":

@@ -1,31 +1,42 @@
 """VSF attention over a layout, in two exact forms.
 
-merged         the positive's attention as the model makes it, the negative's few keys apart, joined by log-sum-exp.
-concatenated   the paper's equation: one attention per group of queries, N1 beside the keys that the group may see. For
+merged         the model's own attention over the positive keys, joined by log-sum-exp with the negatives' few keys.
+concatenated   the paper's equation: one attention per group of queries, N1 among the keys that the image may see. For
                backends that tell no log-sum-exp; beta becomes a key-wise bias of shape [1, 1, 1, Lk].
 
 q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), after RoPE, in the layout's order; the result is (B, H, Lq, D). Both leave P's
 rows and, but for the flipped copies, I's exactly as the model has them without a negative. In joint attention a negative's
 own tokens see themselves and the image; in a text refiner, themselves; in cross-attention there are none among the queries.
+
+Neither copies keys, values or the result where the positive tokens adjoin: FEW rows of negatives ride along in the main
+attention and are written over; the other attentions take CHUNK values at a time.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from .layout import Layout, Role, Spans, take
-from .merge import FlippedAttention, merge, merge_vsf
+from .merge import flipped_lse, merge, merge_
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(q, k, v, additive mask or None) -> z"""
 LSEAttention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(q, k, v) -> z, lse"""
+"""(q, k, v) -> z, lse; both its own, to be written over"""
+
+FEW = 64  # rows; more of them cost more than a copy of the result
+CHUNK = 2**24  # values of an attention over a negative's keys: 32 MiB in half precision
 
 
 def _of(spans: Spans, *roles: Role) -> list[slice]:
     return [s for role, s in spans if role in roles]
+
+
+def _negatives(spans: Spans) -> list[slice]:
+    return [s for role, s in spans if isinstance(role, int)]
 
 
 def _within_positive(spans: Spans) -> Spans:
@@ -39,45 +50,74 @@ def _within_positive(spans: Spans) -> Spans:
     return inside
 
 
-def _assemble(rows: Spans, parts: dict[Role, Tensor]) -> Tensor:
-    """Put each role's rows back into the order of the sequence."""
-    if len(rows) == 1:
-        return parts[rows[0][0]]
-    taken = dict.fromkeys(parts, 0)
-    out = []
-    for role, s in rows:
-        start, taken[role] = taken[role], taken[role] + s.stop - s.start
-        out.append(parts[role][..., start:taken[role], :])
-    # joined as (B, L, H, D): the caller's reshape to (B, L, H*D) is then a view
-    return torch.cat([o.transpose(1, 2) for o in out], dim=1).transpose(1, 2)
+def _empty_like(q: Tensor) -> Tensor:
+    """Room for a result, laid out as (B, L, H, D): the caller's reshape to (B, L, H*D) is then a view."""
+    return q.transpose(1, 2).new_empty(q.transpose(1, 2).shape).transpose(1, 2)
+
+
+def _chunks(spans: list[slice], row: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of the spans with at most CHUNK values, `row` values a query; and where each is if the spans are joined."""
+    size, joined = max(CHUNK // row, 1), 0
+    for s in spans:
+        for start in range(s.start, s.stop, size):
+            stop = min(start + size, s.stop)
+            yield slice(start, stop), slice(joined, joined + stop - start)
+            joined += stop - start
+
+
+def _positive_attention(q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Spans,
+                        attend: LSEAttention) -> tuple[Tensor, Tensor]:
+    """Attention over P and I, for every query; what stands in the negatives' rows means nothing."""
+    k, v = take(k, _of(cols, "P", "I")), take(v, _of(cols, "P", "I"))
+    if sum(s.stop - s.start for s in _negatives(rows)) <= FEW:
+        z, lse = attend(q, k, v)
+        return (z.clone(), lse.clone()) if z.requires_grad else (z, lse)  # autograd keeps what a kernel gives
+    z, lse = _empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.promote_types(q.dtype, torch.float32))
+    z_positive, lse_positive = attend(take(q, _of(rows, "P", "I")), k, v)
+    for (_, s), (_, inside) in zip([r for r in rows if r[0] in ("P", "I")], _within_positive(rows), strict=True):
+        z[..., s, :], lse[..., s] = z_positive[..., inside, :], lse_positive[..., inside]
+    return z, lse
 
 
 def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
     """Z = W Z+ - alpha (1-W) Z- on the image rows; small attentions for each negative's own rows."""
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
-    positive_cols = _of(cols, "P", "I")
-    z, lse = attend(take(q, _of(rows, "P", "I")), take(k, positive_cols), take(v, positive_cols))
-
-    inside = _within_positive(rows)
-    image_rows, image_cols = _of(rows, "I"), _of(cols, "I")
-    q_image, k_image, v_image = take(q, image_rows), take(k, image_cols), take(v, image_cols)
-
-    flipped, parts = [], {}
+    z, lse = _positive_attention(q, k, v, rows, cols, attend)
+    image = _of(cols, "I")
     for c, n in enumerate(layout.negatives):
         k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        if image_rows:
-            flipped.append(FlippedAttention(*attend(q_image, k_n, v_n), n.alpha, n.beta, n.region))
-        if own_rows := _of(rows, c):
-            q_n = take(q, own_rows)
-            z_n, lse_n = attend(q_n, k_n, v_n)
-            parts[c] = merge(z_n, lse_n, *attend(q_n, k_image, v_image)) if image_cols else z_n
+        flipped = -n.alpha * v_n
+        for part, joined in _chunks(_of(rows, "I"), q[..., 0, :].numel()):
+            region = None if n.region is None else n.region[:, joined]
+            z_n, lse_n = attend(q[..., part, :], k_n, flipped)
+            merge_(z[..., part, :], lse[..., part], z_n, flipped_lse(lse_n, n.beta, region))
+        for own in _of(rows, c):
+            z_n, lse_n = attend(q[..., own, :], k_n, v_n)
+            if image:
+                z_n, _ = merge(z_n, lse_n, *attend(q[..., own, :], take(k, image), take(v, image)))
+            z[..., own, :] = z_n
+    return z
 
-    if image_inside := _of(inside, "I"):
-        lse_image = take(lse.unsqueeze(-1), image_inside).squeeze(-1)
-        parts["I"] = merge_vsf(take(z, image_inside), lse_image, flipped)
-    if text_inside := _of(inside, "P"):
-        parts["P"] = take(z, text_inside)
-    return _assemble(rows, parts)
+
+@contextmanager
+def _flipped(v: Tensor, cols: Spans, layout: Layout) -> Iterator[Tensor]:
+    """The values with the negatives' flipped, in their own place; put back at the end."""
+    flips = v.new_ones(v.shape[-2], 1)
+    for c, s in cols:
+        if isinstance(c, int):
+            flips[s] = -layout.negatives[c].alpha
+    if v.requires_grad or 0 in v.stride():  # autograd keeps it, or tokens share their memory with others
+        yield v * flips
+        return
+    negatives = _negatives(cols)
+    kept = [v[..., s, :].clone() for s in negatives]
+    try:
+        for s in negatives:
+            v[..., s, :].mul_(flips[s])
+        yield v
+    finally:
+        for s, values in zip(negatives, kept, strict=True):
+            v[..., s, :] = values
 
 
 def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
@@ -90,31 +130,40 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     if any(n.region is not None for n in layout.negatives):
         raise ValueError("a region needs the merged form: here it would cost a mask of Lq x Lk")
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
-    positive, image = _of(cols, "P", "I"), _of(cols, "I")
-    k_pos, v_pos, k_image, v_image = take(k, positive), take(v, positive), take(k, image), take(v, image)
     mask = _positive_mask(mask, q, k, rows, cols)
+    z = _empty_like(q)
+    for c in range(len(layout.negatives)):
+        for own in _of(rows, c):
+            seen = [*_of(cols, c), *_of(cols, "I")]
+            z[..., own, :] = attend(q[..., own, :], take(k, seen), take(v, seen), None)
+    if text := _of(rows, "P"):
+        positive = _of(cols, "P", "I")
+        own_mask = None if mask is None else _mask_rows(mask, rows, "P")
+        _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
+    if image := _of(rows, "I"):
+        with _flipped(v, cols, layout) as values:
+            _spread(attend(take(q, image), k, values, _image_mask(mask, q, rows, cols, layout)), z, image)
+    return z
 
-    parts: dict[Role, Tensor] = {}
-    keys, values, bias = [k_pos], [v_pos], [q.new_zeros(k_pos.shape[-2])]
-    for c, n in enumerate(layout.negatives):
-        k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        if own_rows := _of(rows, c):
-            parts[c] = attend(take(q, own_rows), torch.cat([k_n, k_image], -2), torch.cat([v_n, v_image], -2), None)
-        keys.append(k_n)
-        values.append(-n.alpha * v_n)
-        bias.append(q.new_full(k_n.shape[-2:-1], -n.beta))
 
-    if image_rows := _of(rows, "I"):
-        image_mask = None
-        if mask is not None or any(n.beta for n in layout.negatives):
-            image_mask = torch.cat(bias)[None, None, None, :]
-            if mask is not None:
-                own = _mask_rows(mask, rows, "I")
-                image_mask = torch.nn.functional.pad(own, (0, image_mask.shape[-1] - own.shape[-1])) + image_mask
-        parts["I"] = attend(take(q, image_rows), torch.cat(keys, -2), torch.cat(values, -2), image_mask)
-    if text_rows := _of(rows, "P"):
-        parts["P"] = attend(take(q, text_rows), k_pos, v_pos, None if mask is None else _mask_rows(mask, rows, "P"))
-    return _assemble(rows, parts)
+def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
+    """Put rows where they belong in z."""
+    for part, s in zip(rows.split([s.stop - s.start for s in spans], dim=-2), spans, strict=True):
+        z[..., s, :] = part
+
+
+def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout: Layout) -> Tensor | None:
+    """What the image's rows add to their logits: the model's own mask on P and I, -beta on each negative's keys."""
+    if mask is None and not any(n.beta for n in layout.negatives):
+        return None
+    own = q.new_zeros(1, 1, 1, 1) if mask is None else _mask_rows(mask, rows, "I")
+    bias = own.new_empty(*own.shape[:-1], cols[-1][1].stop)
+    for (_, s), (_, inside) in zip([c for c in cols if c[0] in ("P", "I")], _within_positive(cols), strict=True):
+        bias[..., s] = own if own.shape[-1] == 1 else own[..., inside]
+    for role, s in cols:
+        if isinstance(role, int):
+            bias[..., s] = -layout.negatives[role].beta
+    return bias
 
 
 def _positive_mask(mask: Tensor | None, q: Tensor, k: Tensor, rows: Spans, cols: Spans) -> Tensor | None:

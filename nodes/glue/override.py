@@ -1,6 +1,7 @@
 """The attention override of one call of the model."""
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import comfy.ldm.modules.attention as comfy_attention
 from torch import Tensor
 
-from ...vsf_core.attention import LSEAttention, find_lse_kernel, math_attention
-from ...vsf_core.forms import vsf_attention_concatenated, vsf_attention_merged
+from ...vsf_core.attention import LSEKernel, find_lse_kernel, math_attention
+from ...vsf_core.forms import Attention, LSEAttention, vsf_attention_concatenated, vsf_attention_merged
 from ...vsf_core.layout import Layout
 
 log = logging.getLogger("vsf")
@@ -52,16 +53,23 @@ class VSFAttention:
             q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
             k, v = (_split_heads(t, q.shape[-1]) for t in (k, v))
 
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
+                              skip_output_reshape=True, **kwargs)
         kernel = self._lse_kernel(layout, func, q, k, v, mask)
-        if kernel is not None:
-            scale = kwargs.get("scale")
-            out = vsf_attention_merged(q, k, v, layout, lambda q, k, v: kernel(q, k, v, scale))
-        else:
-            def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-                return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
-                                  skip_output_reshape=True, **kwargs)
-            out = vsf_attention_concatenated(q, k, v, layout, attend, mask)
+        attend_lse = None if kernel is None else functools.partial(kernel, scale=kwargs.get("scale"))
+        out = self.join(layout, q, k, v, mask, attend, attend_lse)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
+             attend_lse: LSEAttention | None) -> Tensor:
+        """What becomes of one attention (vsf_core/forms.py). Other methods stand in its place in benchmarks/rivals.py.
+
+        attend: the model's own attention; attend_lse: the same with its log-sum-exp, None where nothing tells it.
+        """
+        if attend_lse is not None:
+            return vsf_attention_merged(q, k, v, layout, attend_lse)
+        return vsf_attention_concatenated(q, k, v, layout, attend, mask)
 
     def _base(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
@@ -80,7 +88,7 @@ class VSFAttention:
         return None
 
     def _lse_kernel(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor,
-                    mask: Tensor | None) -> LSEAttention | None:
+                    mask: Tensor | None) -> LSEKernel | None:
         """The kernel of the merged form, or None for the concatenated one.
 
         Only where ComfyUI itself would call PyTorch's SDPA: a backend or an override that the user chose (sage, xformers,

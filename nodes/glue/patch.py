@@ -83,12 +83,16 @@ class NegativesCond(comfy.conds.CONDRegular):
         return [batch, sum(e[TEXT].shape[1] for e in self.cond.encoded), width]
 
 
-def attach(model: ModelPatcher, negatives: list[NegativePrompt]) -> ModelPatcher:
-    """A clone of the model with these negatives beside those it already has. Raises ValueError if VSF cannot do it."""
+def attach(model: ModelPatcher, negatives: list[NegativePrompt],
+           attention: Callable[..., VSFAttention] = VSFAttention) -> ModelPatcher:
+    """A clone of the model with these negatives beside those it already has. Raises ValueError if VSF cannot do it.
+
+    attention: makes the override of each call; another class than VSFAttention makes another method of the same negatives.
+    """
     patched = model.clone()
     earlier: VSFPatch | None = patched.get_attachment(KEY)
     family = find_family(patched.model)
-    patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives))
+    patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives), attention)
     patched.set_attachments(KEY, patch)
     for name, make in object_patches(family, patched.model).items():
         if name not in patched.object_patches or earlier is None:
@@ -106,6 +110,7 @@ class VSFPatch:
     """What is attached to a model: its family's adapter and all its negatives. Immutable, shared between clones."""
     family: Family
     negatives: tuple[NegativePrompt, ...]
+    attention: Callable[..., VSFAttention] = VSFAttention
 
     def sampler_sample(self, executor: Callable[..., Any], guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
                        *args: Any, **kwargs: Any) -> Any:
@@ -184,7 +189,7 @@ class VSFPatch:
                                  "this model.")
         call.negatives = active.encoded
         layouts = self.family.lengthen(call, [e[TEXT] for e in active.encoded], active.settings)
-        attention = VSFAttention(layouts, transformer_options.get(OVERRIDE), len(call.context))
+        attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context))
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from vsf_pack.vsf_core import attention
-from vsf_pack.vsf_core.merge import FlippedAttention, merge, merge_vsf
+from vsf_pack.vsf_core.merge import flipped_lse, merge, merge_
 from vsf_pack.vsf_core.schedule import SigmaWindow
 
 
@@ -90,15 +90,18 @@ def test_examination():
 
 def test_merge_is_attention_over_the_union():
     q, k, v = torch.randn(3, 2, 2, 20, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    whole, _ = attention.math_attention(q, k, v)
+    whole, lse = attention.math_attention(q, k, v)
     a, b = (attention.math_attention(q, k[:, :, s], v[:, :, s]) for s in (slice(0, 13), slice(13, 20)))
-    torch.testing.assert_close(merge(*a, *b), whole)
+    torch.testing.assert_close(merge(*a, *b)[0], whole)
+    torch.testing.assert_close(merge(*a, *b)[1], lse)
+    merge_(*a, *b)
+    torch.testing.assert_close(a, (whole, lse))
 
 
 def test_merge_survives_extreme_logits():
     z = torch.ones(1, 1, 3, 2)
     lse = torch.tensor([[[1e4, 0.0, -1e4]]])
-    out = merge_vsf(z, lse, [FlippedAttention(z, torch.zeros(1, 1, 3), alpha=2.0, beta=0.0)])
+    out, _ = merge(z, lse, -2.0 * z, flipped_lse(torch.zeros(1, 1, 3), 0.0))
     torch.testing.assert_close(out[0, 0, :, 0], torch.tensor([1.0, -0.5, -2.0]))
 
 

@@ -1,0 +1,144 @@
+"""Other ways to a negative prompt, as their papers define them, in the place of VSF's attention.
+
+Each stands on the pack's own glue: the same tokens, in the same models, through the same sampler; what becomes of an
+attention is the only difference. `attach(model, negatives, attention=NAG(scale=4.0))` makes a model that samples with it.
+
+The symbols are those of vsf_core. q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D); the result is (B, H, Lq, D).
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from vsf_pack.nodes.glue.override import VSFAttention
+from vsf_pack.vsf_core.dense import mmdit_mask
+from vsf_pack.vsf_core.forms import vsf_attention_concatenated
+from vsf_pack.vsf_core.layout import Layout, Role, Spans, take
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _of(spans: Spans, *roles: Role) -> list[slice]:
+    return [s for role, s in spans if role in roles]
+
+
+def _put(z: Tensor, spans: list[slice], values: Tensor) -> None:
+    for part, s in zip(values.split([s.stop - s.start for s in spans], dim=-2), spans, strict=True):
+        z[..., s, :] = part
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """A method: called by the glue where it would make a VSFAttention."""
+
+    def __call__(self, *args: Any) -> VSFAttention:
+        attention = VSFAttention(*args)
+        attention.join = self.join
+        return attention
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoBranches(Rival):
+    """Methods that attend twice, to prompt and to negative, and combine what the image gets from both.
+
+    The text streams are apart, the image is one stream: the positive text sees itself and the image, the negative's text
+    itself and the image, as in NAG's and NASA's code for MMDiT. Several negatives are one.
+    """
+
+    def combine(self, z: Tensor, z_negative: Tensor) -> Tensor:
+        """z, z_negative: (B, H, L, D), of the image's queries."""
+        raise NotImplementedError
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+        negatives = range(len(layout.negatives))
+        z = torch.empty_like(q)
+        branches = []
+        for text in (("P",), negatives):
+            queries, seen = _of(rows, *text, "I"), _of(cols, *text, "I")
+            out = torch.empty_like(q)
+            if queries:
+                _put(out, queries, attend(take(q, queries), take(k, seen), take(v, seen), mask if text == ("P",) else None))
+            _put(z, _of(rows, *text), take(out, _of(rows, *text)))
+            branches.append(take(out, _of(rows, "I")))
+        _put(z, _of(rows, "I"), self.combine(*branches))
+        return z
+
+
+@dataclasses.dataclass(frozen=True)
+class NASA(TwoBranches):
+    """Z = Z+ - s Z- (arXiv 2412.02687). scale: s, the VSF paper's 0.22 to 0.25."""
+    scale: float = 0.25
+
+    def combine(self, z: Tensor, z_negative: Tensor) -> Tensor:
+        return z - self.scale * z_negative
+
+
+@dataclasses.dataclass(frozen=True)
+class NAG(TwoBranches):
+    """Normalized attention guidance (arXiv 2505.21179): Zt = Z+ + phi (Z+ - Z-), brought back to tau times Z+'s L1 norm where
+    it is longer, and blended with Z+ by alpha. scale = phi + 1, as in the authors' code. Norms are over a token's heads.
+
+    Defaults: the authors' for SD3.5 Large. Theirs for others (scale, tau, alpha): Flux, Wan 4, 2.5, 0.25; SDXL 2, 2.5, 0.5.
+    """
+    scale: float = 4.0
+    tau: float = 2.5
+    alpha: float = 0.125
+
+    def combine(self, z: Tensor, z_negative: Tensor) -> Tensor:
+        far = self.scale * z - (self.scale - 1) * z_negative
+        length, ratio = far.abs().sum(dim=(1, 3), keepdim=True), z.abs().sum(dim=(1, 3), keepdim=True)
+        ratio = length / ratio
+        far = torch.where(ratio > self.tau, far * (self.tau / ratio), far)
+        return self.alpha * far + (1 - self.alpha) * z
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseVSF(Rival):
+    """VSF as its authors' code computes it: N1 beside all keys, under a mask of Lq x Lk."""
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        cols = layout.key_spans(k.shape[-2])
+        keys, values = [k], [v]
+        for c, n in enumerate(layout.negatives):
+            keys.append(take(k, _of(cols, c)))
+            values.append(-n.alpha * take(v, _of(cols, c)))
+        whole = mmdit_mask(layout, q.shape[-2], k.shape[-2]).to(q)[:, None]
+        return attend(q, torch.cat(keys, dim=-2), torch.cat(values, dim=-2), whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConcatenatedVSF(Rival):
+    """VSF's form for backends that tell no log-sum-exp."""
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        return vsf_attention_concatenated(q, k, v, layout, attend, mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(Rival):
+    """NegPip's plain flip: the negative's values times -alpha, for every query that reads them; no copy, no mask, no bias.
+
+    about_mean: flip about the mean of the positive text's values, and not about zero (aoleg/neo-krea2-negpip).
+    """
+    about_mean: bool = False
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        cols = layout.key_spans(k.shape[-2])
+        v = v.clone()
+        mean = take(v, _of(cols, "P")).mean(dim=-2, keepdim=True) if self.about_mean else 0.0
+        for c, n in enumerate(layout.negatives):
+            for s in _of(cols, c):
+                v[..., s, :] = mean - n.alpha * (v[..., s, :] - mean)
+        return attend(q, k, v, None)
