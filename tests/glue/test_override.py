@@ -119,3 +119,11 @@ def test_the_choice_is_logged_once_a_call(attention, form, caplog):
         for _ in range(3):
             attention(q, k, v, H, skip_reshape=True, transformer_options=opts)
     assert [r.message for r in caplog.records if r.name == "vsf"] == [f"VSF: attention of (2, 4, 15, 16) by {form}"]
+
+
+@pytest.mark.skipif(not hasattr(comfy_attention, "AttentionTensorContainer"), reason="not in this ComfyUI")
+def test_tensors_in_containers():
+    """MiniMax H3 hands its tensors over in containers: an override that asks for none gets them as they are."""
+    q, k, v = heads_first()
+    boxes = [comfy_attention.AttentionTensorContainer(t) for t in (q, k, v)]
+    check(comfy_attention.attention_pytorch(*boxes, H, skip_reshape=True, transformer_options=options()), q, k, v)
