@@ -1,0 +1,120 @@
+"""The rivals are what their papers say, and go through the same glue."""
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import vsf
+from torch import Tensor
+from vsf_pack.nodes.glue.conditioning import NegativePrompt
+from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.vsf_core.dense import vsf_attention_dense
+from vsf_pack.vsf_core.layout import Layout, Negative, Segment
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import rivals  # noqa: E402
+
+N, P, I = slice(0, 3), slice(3, 7), slice(7, 15)  # noqa: E741  the paper's letters
+JOINT = Layout((Segment(0, 3), Segment("P", 4), Segment("I", None)), (Negative(2.0, 0.4),))
+CROSS = Layout((Segment("P", 4), Segment(0, 3)), (Negative(2.0, 0.4),), (Segment("I", None),))
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One softmax, by loops over batch and heads."""
+    out = torch.empty_like(q)
+    for b in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            out[b, h] = torch.softmax(q[b, h] @ k[b, h].T / math.sqrt(q.shape[-1]), dim=-1) @ v[b, h]
+    return out
+
+
+@pytest.fixture
+def qkv() -> list[Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return [2.0 * torch.randn(2, 2, 15, 8, generator=g, dtype=torch.float64) for _ in range(3)]
+
+
+def branches(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Z+ and Z- of the image, each from a joint attention without the other text."""
+    negative = torch.cat([k[:, :, N], k[:, :, I]], 2), torch.cat([v[:, :, N], v[:, :, I]], 2)
+    return plain(q[:, :, I], k[:, :, 3:], v[:, :, 3:]), plain(q[:, :, I], *negative)
+
+
+def test_nasa(qkv):
+    out = rivals.NASA(0.25).join(JOINT, *qkv, None, sdpa, None)
+    z, z_negative = branches(*qkv)
+    torch.testing.assert_close(out[:, :, I], z - 0.25 * z_negative)
+
+
+@pytest.mark.parametrize("tau", [1.1, 100.0])
+def test_nag(qkv, tau):
+    """Token by token, as the paper writes it: extrapolate, normalise, refine."""
+    out = rivals.NAG(scale=4.0, tau=tau, alpha=0.25).join(JOINT, *qkv, None, sdpa, None)
+    z, z_negative = branches(*qkv)
+    limited = 0
+    for b in range(2):
+        for token in range(8):
+            positive, negative = z[b, :, token].flatten(), z_negative[b, :, token].flatten()
+            far = positive + 3.0 * (positive - negative)
+            ratio = far.abs().sum() / positive.abs().sum()
+            limited += bool(ratio > tau)
+            expected = 0.25 * far * min(ratio, tau) / ratio + 0.75 * positive
+            torch.testing.assert_close(out[b, :, 7 + token].flatten(), expected)
+    assert (limited > 0) == (tau == 1.1)
+
+
+@pytest.mark.parametrize("rival", [rivals.NASA(), rivals.NAG()])
+def test_texts_follow_their_own_branch(qkv, rival):
+    q, k, v = qkv
+    out = rival.join(JOINT, *qkv, None, sdpa, None)
+    torch.testing.assert_close(out[:, :, P], plain(q[:, :, P], k[:, :, 3:], v[:, :, 3:]))
+    seen = [torch.cat([t[:, :, N], t[:, :, I]], 2) for t in (k, v)]
+    torch.testing.assert_close(out[:, :, N], plain(q[:, :, N], *seen))
+
+
+def test_cross_attention(qkv):
+    q, k, v = qkv[0], qkv[1][:, :, :7], qkv[2][:, :, :7]
+    z, z_negative = plain(q, k[:, :, :4], v[:, :, :4]), plain(q, k[:, :, 4:], v[:, :, 4:])
+    torch.testing.assert_close(rivals.NASA(0.3).join(CROSS, q, k, v, None, sdpa, None), z - 0.3 * z_negative)
+
+
+@pytest.mark.parametrize("rival", [rivals.DenseVSF(), rivals.ConcatenatedVSF()])
+def test_other_forms_of_vsf(qkv, rival):
+    torch.testing.assert_close(rival.join(JOINT, *qkv, None, sdpa, None), vsf_attention_dense(*qkv, JOINT))
+
+
+@pytest.mark.parametrize("about_mean", [False, True])
+def test_flip(qkv, about_mean):
+    """Every row reads the flipped values."""
+    q, k, v = qkv
+    flipped = v.clone()
+    for b in range(2):
+        for h in range(2):
+            mean = v[b, h, P].mean(0) if about_mean else torch.zeros(8, dtype=torch.float64)
+            flipped[b, h, N] = mean - 2.0 * (v[b, h, N] - mean)
+    torch.testing.assert_close(rivals.Flip(about_mean).join(JOINT, *qkv, None, sdpa, None), plain(q, k, flipped))
+
+
+RIVALS = [rivals.NASA(), rivals.NAG(), rivals.DenseVSF(), rivals.ConcatenatedVSF(), rivals.Flip(), rivals.Flip(about_mean=True)]
+
+
+@pytest.mark.parametrize("rival", RIVALS, ids=str)
+@pytest.mark.parametrize("family", ["sd3", "flux1"])
+def test_through_the_sampler(family, rival):
+    """Each changes what the model makes; the other forms of VSF make what VSF makes, all others something else."""
+    model, positive = tiny.cached(family), tiny.conditioning(7, 1)
+    prompt = NegativePrompt(tiny.tokens(5, 2), 2.0, 0.0, 0.0, 1.0, {})
+    ours = tiny.sample(vsf.guide(model, vsf.negative()), positive)
+    out = tiny.sample(attach(model, [prompt], rival), positive)
+    distance = ((out - ours).norm() / ours.norm()).item()
+    assert distance <= 1e-5 if isinstance(rival, rivals.DenseVSF | rivals.ConcatenatedVSF) else distance >= 1e-3
+    assert not torch.allclose(out, tiny.sample(model, positive), atol=1e-3)
