@@ -135,6 +135,9 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     default = plain.clone()
     default.model_options["transformer_options"]["optimized_attention_override"] = (
         lambda func, *args, **kwargs: comfy_attention.attention_sub_quad.__wrapped__(*args, **kwargs))
+    start = time.perf_counter()
+    guided(VSFAttention, 0.2)
+    node = time.perf_counter() - start
     runs = {"no negative": step(plain)}
     runs |= {name: step(guided(*settings)) for name, settings in METHODS.items()}
     runs["CFG"] = step(plain, cfg=3.0)
@@ -142,7 +145,8 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
         runs["no negative, by ComfyUI's default for a CPU (sub-quadratic)"] = step(default)
     rows = rounds(runs, repeats, device, case.name)
     comfy.model_management.unload_all_models()
-    return [row | {"shape": case.name, "negatives": 1, "tokens": WORDS, "floor": floor(shape, WORDS)} for row in rows]
+    common = {"shape": case.name, "negatives": 1, "tokens": WORDS, "floor": floor(shape, WORDS), "node_seconds": node}
+    return [row | common for row in rows]
 
 
 def floor(shape: Shape, tokens: int) -> float:
@@ -191,6 +195,8 @@ def tables(results: dict[str, Any]) -> str:
         lines += [f"| {r['shape']} | {r['negatives']} x {r['tokens']} | {r['method']} | {r['time_ratio']:.3f} | "
                   f"{r['memory_ratio']:.2f} | {r['floor']:.3f} |" for r in results[part]]
         lines.append("")
+    nodes = {r["shape"]: f"{r['shape']} {1000 * r['node_seconds']:.1f} ms" for r in results["forward"]}
+    lines.append(f"Attaching the negative to the model, once: {', '.join(nodes.values())}.")
     return "\n".join(lines)
 
 

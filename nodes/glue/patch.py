@@ -122,7 +122,8 @@ class VSFPatch:
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
                    for n in self.negatives]
         encode = getattr(self.family, "encode", plain_tokens)
-        encoded = [encode(guider.inner_model, n) for n in self.negatives]
+        device = guider.model_patcher.load_device  # once, and not in every step
+        encoded = [{name: t.to(device) for name, t in encode(guider.inner_model, n).items()} for n in self.negatives]
         run = Run(windows, encoded, frozenset(entry["uuid"] for entry in guider.conds["positive"]))
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
         log.info("VSF: %s", "; ".join(f"negative of {e[TEXT].shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
