@@ -8,6 +8,7 @@
     python dev.py train [...]  trains the testbed's models again
     python dev.py evaluate [...]  counts, on many pictures, what the negative removes and what it spares
     python dev.py bench [...]  what a negative costs, VSF and others side by side
+    python dev.py evidence [...]  VSF and its rivals over the testbed, strength by strength
     python dev.py thumbnails   makes the pictures of the template cards again
     python dev.py setup        the set-up alone
 
@@ -409,6 +410,7 @@ COMMANDS = {
     "test": test,
     "versions": versions,
     "bench": script("benchmarks", "speed.py"),
+    "evidence": script("benchmarks", "evidence.py"),
     "comfy": script("tools", "run_comfyui.py"),
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),

@@ -142,3 +142,17 @@ class Flip(Rival):
             for s in _of(cols, c):
                 v[..., s, :] = mean - n.alpha * (v[..., s, :] - mean)
         return attend(q, k, v, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoMask(Rival):
+    """VSF with its copies and without its mask: every query sees every key, N0 and the flipped N1 included."""
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        cols = layout.key_spans(k.shape[-2])
+        keys, values = [k], [v]
+        for c, n in enumerate(layout.negatives):
+            keys.append(take(k, _of(cols, c)))
+            values.append(-n.alpha * take(v, _of(cols, c)))
+        return attend(q, torch.cat(keys, dim=-2), torch.cat(values, dim=-2), None)
