@@ -1,4 +1,4 @@
-"""ComfyUI servers, and the sharing of pictures among them: whoever is free takes the next, and what a dead one held goes back."""
+"""ComfyUI servers sharing the pictures: whoever is free takes the next, and what a dead one held goes back."""
 from __future__ import annotations
 
 import asyncio

@@ -20,12 +20,12 @@ log = logging.getLogger("neggenbench")
 PROMPT_VERSION = 1  # change it with RULES: answers to other rules are no answers to these
 RULES = """You judge one picture that a text-to-image model has made. Two questions come with it. Report only what can be seen.
 
-Question 1 asks for the main object. Answer true if that object is in the picture and can be recognised, whatever has become of \
-the part that question 2 asks for: an object without that part, or with it, counts alike.
+Question 1 asks for the main object. Answer true if that object is in the picture and can be recognised, whatever has become \
+of the part that question 2 asks for: an object without that part, or with it, counts alike.
 
-Question 2 asks whether a part is missing or not visible. Answer true if you cannot see that part, for whatever reason: removed, \
-hidden, outside the picture, or the object itself is not there. Answer false only if you do see the part. Do not presume that \
-it is there because such objects usually have it.
+Question 2 asks whether a part is missing or not visible. Answer true if you cannot see that part, for whatever reason: \
+removed, hidden, outside the picture, or the object itself is not there. Answer false only if you do see the part. Do not \
+presume that it is there because such objects usually have it.
 
 Quality is a number from 0 (unusable) to 1 (flawless). Lower it for artefacts, blur, unnatural colours, noise, deformed shapes \
 and double contours. Never lower it because the part of question 2 is missing, or because an object without it is unusual.
@@ -74,7 +74,8 @@ class Judge:
     """The endpoint, the model, and what they have cost in this run."""
 
     def __init__(self, url: str, model: str, session: aiohttp.ClientSession, *, key: str | None = None,
-                 options: dict[str, Any] | None = None, retries: int = 6, first_pause: float = 1.0, seconds: float = 180) -> None:
+                 options: dict[str, Any] | None = None, retries: int = 6, first_pause: float = 1.0,
+                 seconds: float = 180) -> None:
         self.url, self.model, self.session, self.key = url.rstrip("/") + "/chat/completions", model, session, key
         self.options, self.retries, self.first_pause, self.seconds = options or {}, retries, first_pause, seconds
         self.spent = Usage()

@@ -1,4 +1,4 @@
-"""The testbed's exact scorer as a judge: an OpenAI-compatible server on the loopback interface, for a run without a vision model.
+"""The testbed's exact scorer as a judge: an OpenAI-compatible server on loopback, for a run without a vision model.
 
     python -m benchmarks.neggenbench.testbed_judge --write-pairs 16 pairs.json    prompt pairs that the testbed knows
     python -m benchmarks.neggenbench.testbed_judge --port 8190                    then: --judge-url http://127.0.0.1:8190/v1
