@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, default=2, help="pictures a pair and row (default 2, as in the paper)")
     found.add_argument("--first-seed", type=int, default=1, help="the first seed; the others follow (default 1)")
     found.add_argument("--out", type=Path, required=True, help="the run's folder")
-    found.add_argument("--picture-timeout", type=float, default=600, metavar="S", help="seconds for a picture, with its waiting")
+    found.add_argument("--picture-timeout", type=float, default=600, metavar="S", help="seconds for a picture, waiting too")
     found.add_argument("--patience", type=float, default=600, metavar="S", help="seconds without a living server until the end")
     found.add_argument("--images-only", action="store_true", help="make the pictures, judge them another time")
     judge = found.add_argument_group("the judge")
