@@ -67,10 +67,10 @@ def rows(options: argparse.Namespace) -> list[Row]:
 def key(options: argparse.Namespace) -> str | None:
     """The judge's key, from the environment; an endpoint of one's own may need none."""
     name = options.key_env or "OPENAI_API_KEY"
-    found = os.environ.get(name)
-    if not found and (options.key_env or options.judge_url == OPENAI):
+    found, meant = os.environ.get(name), options.key_env or options.judge_url.rstrip("/") == OPENAI
+    if not found and meant:
         raise BenchError(f"The environment variable {name} should hold the judge's key and is empty (--key-env names another).")
-    return found if options.key_env or options.judge_url == OPENAI else None  # a key goes only where it was meant to go
+    return found if meant else None  # a key goes only where it was meant to go
 
 
 def parser() -> argparse.ArgumentParser:

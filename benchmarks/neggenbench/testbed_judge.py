@@ -58,7 +58,7 @@ class Scorer:
     def verdict(self, png: bytes, wanted: scenes.Scene) -> dict[str, Any]:
         """What the scorer sees in a picture."""
         with Image.open(io.BytesIO(png)) as image:
-            found = score.score(self.scorer, np.asarray(image.convert("RGB"))[None], [wanted])
+            found = score.score(self.scorer, np.array(image.convert("RGB"))[None], [wanted])
         kept, absent = bool(found.subject_kept[0]), bool(found.part_absent[0])
         return {"reasoning": f"The scorer {'sees' if kept else 'does not see'} the {wanted.subject} and "
                              f"{'does not see' if absent else 'sees'} its {scenes.PARTS[wanted.subject]}.",

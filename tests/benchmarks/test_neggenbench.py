@@ -667,3 +667,30 @@ def test_testbed_from_prompts_to_table(comfyui, tmp_path):
         record = next(r for r in found["records"][name] if (r["pair"], r["seed"]) == (0, 7))
         ours = np.asarray(Image.open(tmp_path / "out" / "images" / f"{record['picture']}.png"))
         assert np.array_equal(ours, np.asarray(Image.open(io.BytesIO(files_[title])).convert("RGB")))
+
+
+def test_a_real_server_is_killed(comfyui, tmp_path):
+    """Two real servers share the pictures; one is killed at its second, and the other makes what it leaves."""
+    (tmp_path / "pairs.json").write_text(json.dumps([testbed_judge.pair(pair) for pair in scenes.prompt_pairs(6)]))
+    told = tmp_path / "out" / "images"
+    with comfy_server.ComfyServer(tmp_path / "doomed", {}) as doomed:
+        over = threading.Event()
+
+        def kill() -> None:
+            while not over.wait(0.05):
+                if any(json.loads(file.read_text())["server"] == doomed.address for file in told.glob("*.json")):
+                    doomed.process.kill()
+                    return
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            assert main(["--row", f"None={examples.FOLDER / 'testbed.json'}", "output=Without a negative", "--images-only",
+                         "--server", doomed.address, comfyui.address, "--pairs", str(tmp_path / "pairs.json"),
+                         "--out", str(tmp_path / "out")]) == 0
+        finally:
+            over.set()
+            killer.join()
+        assert doomed.process.poll() is not None, "it was not killed"
+    assert len(list(told.glob("*.png"))) == 12
+    assert {json.loads(file.read_text())["server"] for file in told.glob("*.json")} == {doomed.address, comfyui.address}
