@@ -69,6 +69,13 @@ def in_attention(make: Callable[[Any], Callable[..., VSFAttention]], scale: Call
     return rule
 
 
+def dng_rule(setting: tuple[float, float, float]) -> evaluate.Rule:
+    """Dynamic negative guidance with (scale, prior, temperature)."""
+    def prepare(pipe: pipeline.Pipeline, part: str, positive: Any) -> tuple[Any, Any, Any, float]:
+        return rivals.DNG(*setting).attach(pipe.model), positive, pipe.encode(part), 1.0
+    return evaluate.Rule(str(setting), prepare)
+
+
 FLIPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 METHODS = {method.name: method for method in (
     Method("VSF", (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0), in_attention(lambda s: VSFAttention, lambda s: s)),
@@ -78,6 +85,8 @@ METHODS = {method.name: method for method in (
     Method("NegPip (flip)", FLIPS, in_attention(lambda s: rivals.Flip(), lambda s: s)),
     Method("flip about the mean", FLIPS, in_attention(lambda s: rivals.Flip(about_mean=True), lambda s: s)),
     Method("CFG", (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0), evaluate.cfg_rule),
+    Method("DNG", ((1, 0.2, 0.05), (2, 0.2, 0.05), (5, 0.01, 0.2), (5, 0.2, 0.05), (5, 0.2, 0.2), (5, 0.5, 0.05),
+                   (10, 0.2, 0.05), (10, 0.5, 0.2)), dng_rule),
 )}
 ABLATIONS: dict[str, Callable[[float], evaluate.Rule]] = {
     "VSF": METHODS["VSF"].rule,
@@ -220,7 +229,7 @@ def tables(results: dict[str, Any]) -> str:
 
 
 COLOURS = {"VSF": "#2a78d6", "NAG": "#eb6834", "NASA": "#1baf7a", "NegPip (flip)": "#eda100", "flip about the mean": "#e87ba4",
-           "CFG": "#4a3aa7"}
+           "CFG": "#4a3aa7", "DNG": "#e34948"}
 
 
 def curves(results: dict[str, Any], path: pathlib.Path) -> None:

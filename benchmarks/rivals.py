@@ -156,3 +156,59 @@ class NoMask(Rival):
             keys.append(take(k, _of(cols, c)))
             values.append(-n.alpha * take(v, _of(cols, c)))
         return attend(q, torch.cat(keys, dim=-2), torch.cat(values, dim=-2), None)
+
+
+def posterior_step(p: Tensor, x_s: Tensor, x_t: Tensor, s: float, t: float, denoised: Tensor, denoised_negative: Tensor,
+                   temperature: float, offset: float) -> Tensor:
+    """p(c|x_s) from p(c|x_t): by how much better the negative's Gaussian step from t to s explains where the sample went.
+
+    p: (B,); x, denoised: (B, ...); s < t: noise levels of a flow, x_t = (1 - t) x_0 + t noise. The step's mean and variance
+    are those of the flow's own ancestral step (Kingma et al. 2021, equations 25 to 33). s = 0 has no variance: p stays.
+    """
+    if s == 0.0:
+        return p
+    ratio = (1 - t) / (1 - s)
+    noise = t**2 - ratio**2 * s**2
+    variance = noise * s**2 / t**2
+
+    def distance(x_0: Tensor) -> Tensor:
+        mean = ratio * s**2 / t**2 * x_t + (1 - s) * noise / t**2 * x_0
+        return (x_s - mean).square().flatten(1).sum(1)
+    better = distance(denoised) - distance(denoised_negative)
+    return p * torch.exp((temperature * better + offset) / (2 * variance))
+
+
+@dataclasses.dataclass
+class DNG:
+    """Dynamic negative guidance (arXiv 2410.14398, algorithm 1): x+ - lambda p/(1-p) (x- - x+), where x+ and x- are the
+    denoised pictures of prompt and negative and p, the posterior of the negative, is tracked from step to step.
+
+    scale: lambda. prior: p before the first step. temperature, offset: the authors' two knobs on the posterior. The negative
+    is the sampler's ordinary one, whatever its CFG: each step has two passes, as CFG's.
+    """
+    scale: float = 5.0
+    prior: float = 0.01
+    temperature: float = 0.2
+    offset: float = 0.0
+    p_min: float = 1e-6
+    p_max: float = 0.8
+    last: tuple[Tensor, float, Tensor, Tensor, Tensor] | None = dataclasses.field(default=None, repr=False)
+
+    def attach(self, model: Any) -> Any:
+        """A clone of a ModelPatcher that is guided so."""
+        patched = model.clone()
+        patched.set_model_sampler_cfg_function(dataclasses.replace(self, last=None), disable_cfg1_optimization=True)
+        return patched
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        """ComfyUI's sampler_cfg_function: the guided noise, x - denoised (comfy/samplers.py, cfg_function)."""
+        x, sigma = args["input"], float(args["sigma"][0])
+        positive, negative = args["cond_denoised"], args["uncond_denoised"]
+        if self.last is None or sigma >= self.last[1]:  # a new run
+            p = x.new_full((len(x),), self.prior)
+        else:
+            x_t, t, *denoised, p = self.last
+            p = posterior_step(p, x, x_t, sigma, t, *denoised, self.temperature, self.offset).clamp(self.p_min, self.p_max)
+        self.last = (x, sigma, positive, negative, p)
+        strength = (self.scale * p / (1 - p)).view(-1, *[1] * (x.ndim - 1))
+        return x - (positive - strength * (negative - positive))

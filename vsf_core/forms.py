@@ -106,7 +106,8 @@ def _flipped(v: Tensor, cols: Spans, layout: Layout) -> Iterator[Tensor]:
     for c, s in cols:
         if isinstance(c, int):
             flips[s] = -layout.negatives[c].alpha
-    if v.requires_grad or 0 in v.stride():  # autograd keeps it, or tokens share their memory with others
+    shared = any(step == 0 and size > 1 for step, size in zip(v.stride(), v.shape, strict=True))
+    if v.requires_grad or shared:  # autograd keeps them, or they are others' too
         yield v * flips
         return
     negatives = _negatives(cols)

@@ -118,3 +118,38 @@ def test_through_the_sampler(family, rival):
     distance = ((out - ours).norm() / ours.norm()).item()
     assert distance <= 1e-5 if isinstance(rival, rivals.DenseVSF | rivals.ConcatenatedVSF) else distance >= 1e-3
     assert not torch.allclose(out, tiny.sample(model, positive), atol=1e-3)
+
+
+def test_posterior_of_dng():
+    """Against the densities of the two Gaussian steps: Bayes' rule at temperature 1."""
+    g = torch.Generator().manual_seed(0)
+    x_s, x_t, a, b = torch.randn(4, 2, 3, 4, generator=g, dtype=torch.float64)
+    s, t, p = 0.4, 0.7, torch.tensor([0.01, 0.3], dtype=torch.float64)
+    var = (t**2 - ((1 - t) / (1 - s)) ** 2 * s**2) * s**2 / t**2
+    ratios = []
+    for row in range(2):
+        log = []
+        for x_0 in (a, b):
+            # q(x_s | x_t, x_0) by completing the square of q(x_t | x_s) q(x_s | x_0)
+            forward = (1 - t) / (1 - s)
+            precision = forward**2 / (t**2 - forward**2 * s**2) + 1 / s**2
+            mean = (forward * x_t[row] / (t**2 - forward**2 * s**2) + (1 - s) * x_0[row] / s**2) / precision
+            assert math.isclose(1 / precision, var)
+            log.append(torch.distributions.Normal(mean, precision**-0.5).log_prob(x_s[row]).sum())
+        ratios.append(torch.exp(log[1] - log[0]))
+    found = rivals.posterior_step(p, x_s, x_t, s, t, a, b, temperature=1.0, offset=0.0)
+    torch.testing.assert_close(found, p * torch.stack(ratios))
+    assert torch.equal(rivals.posterior_step(p, x_s, x_t, 0.0, t, a, b, 1.0, 0.0), p)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux1"])
+def test_dng_through_the_sampler(family):
+    """With temperature 0 it is CFG of a fixed strength; with one above, no longer; and each run begins anew."""
+    model, positive, negative = tiny.cached(family), tiny.conditioning(7, 1), tiny.conditioning(5, 2)
+    fixed = rivals.DNG(scale=2.0, prior=0.5, temperature=0.0, p_max=0.9).attach(model)
+    out = tiny.sample(fixed, positive, negative, cfg=2.0, steps=4)
+    assert torch.allclose(out, tiny.sample(model, positive, negative, cfg=3.0, steps=4), atol=1e-4)
+    moving = rivals.DNG(scale=2.0, prior=0.5, temperature=0.01, p_max=0.9).attach(model)
+    first = tiny.sample(moving, positive, negative, cfg=2.0, steps=4)
+    assert not torch.allclose(first, out, atol=1e-3)
+    assert torch.equal(tiny.sample(moving, positive, negative, cfg=2.0, steps=4), first)
