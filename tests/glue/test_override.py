@@ -64,6 +64,8 @@ def test_grouped_queries(attention):
 def test_scale_is_kept(attention):
     q, k, v = heads_first()
     check(attention(q, k, v, H, skip_reshape=True, scale=0.4, transformer_options=options()), q, k, v, scale=0.4)
+    if VERSION < (0, 24, 0):
+        pytest.skip("this ComfyUI's own, which calls with a mask go to, has no scale")
     out = attention(q, k, v, H, torch.zeros(L, L), skip_reshape=True, scale=0.4, transformer_options=options())
     check(out, q, k, v, scale=0.4)
 
