@@ -228,6 +228,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=None)
+    parser.add_argument("--parts", nargs="+", choices=("attention", "forward"), default=("attention", "forward"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--attention-repeats", type=int, default=9)
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default=None)
@@ -248,13 +249,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for shape in chosen:
         grid = [(1, n) for n in lengths] + [(c, WORDS) for c in counts if c > 1]
-        for count, length in grid:
+        for count, length in grid if "attention" in options.parts else ():
             results["attention"] += attention(shape, count, length, attention_repeats, device, dtype)
-        results["forward"] += forward(shape, repeats, device, dtype)
+        if "forward" in options.parts:
+            results["forward"] += forward(shape, repeats, device, dtype)
         (options.out / "results.json").write_text(json.dumps(results, indent=1) + os.linesep)
     text = tables(results)
     (options.out / "table.md").write_text(text)
-    plot(results, options.out / "speed.png")
+    if results["forward"]:
+        plot(results, options.out / "speed.png")
     print(text)
 
 

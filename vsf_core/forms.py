@@ -9,7 +9,7 @@ rows and, but for the flipped copies, I's exactly as the model has them without 
 own tokens see themselves and the image; in a text refiner, themselves; in cross-attention there are none among the queries.
 
 Neither copies keys, values or the result where the positive tokens adjoin: FEW rows of negatives ride along in the main
-attention and are written over; the other attentions take CHUNK values at a time.
+attention and are written over; the image's attention to a negative is merged CHUNK values at a time.
 """
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ LSEAttention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(q, k, v) -> z, lse; both its own, to be written over"""
 
 FEW = 64  # rows; more of them cost more than a copy of the result
-CHUNK = 2**24  # values of an attention over a negative's keys: 32 MiB in half precision
+CHUNK = 2**24  # values of an attention over a negative's keys: 32 MiB in half precision, enough to keep a GPU busy
+CHUNK_ON_CPU = 2**20  # 4 MiB in single precision: merged while it is in the processor's cache
 
 
 def _of(spans: Spans, *roles: Role) -> list[slice]:
@@ -55,9 +56,9 @@ def _empty_like(q: Tensor) -> Tensor:
     return q.transpose(1, 2).new_empty(q.transpose(1, 2).shape).transpose(1, 2)
 
 
-def _chunks(spans: list[slice], row: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of the spans with at most CHUNK values, `row` values a query; and where each is if the spans are joined."""
-    size, joined = max(CHUNK // row, 1), 0
+def _chunks(q: Tensor, spans: list[slice]) -> Iterator[tuple[slice, slice]]:
+    """Parts of the spans of queries with at most CHUNK values; and where each is if the spans are joined."""
+    size, joined = max((CHUNK_ON_CPU if q.device.type == "cpu" else CHUNK) // q[..., 0, :].numel(), 1), 0
     for s in spans:
         for start in range(s.start, s.stop, size):
             stop = min(start + size, s.stop)
@@ -87,7 +88,7 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
     for c, n in enumerate(layout.negatives):
         k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
         flipped = -n.alpha * v_n
-        for part, joined in _chunks(_of(rows, "I"), q[..., 0, :].numel()):
+        for part, joined in _chunks(q, _of(rows, "I")):
             region = None if n.region is None else n.region[:, joined]
             z_n, lse_n = attend(q[..., part, :], k_n, flipped)
             merge_(z[..., part, :], lse[..., part], z_n, flipped_lse(lse_n, n.beta, region))

@@ -186,7 +186,7 @@ def test_any_layout(data, seed, batch, groups):
     expected = vsf_attention_dense(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), layout)
     before = [t.clone() for t in (q, k, v)]
     few, chunk = data.draw(st.sampled_from([0, 4, 64])), data.draw(st.sampled_from([1, 100, 2**24]))
-    with mock.patch.multiple(forms, FEW=few, CHUNK=chunk):
+    with mock.patch.multiple(forms, FEW=few, CHUNK_ON_CPU=chunk):
         torch.testing.assert_close(vsf_attention_merged(q, k, v, layout, cpu_flash), expected)
     torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa), expected)
     assert all(map(torch.equal, (q, k, v), before))
