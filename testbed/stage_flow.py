@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import pathlib
+import zlib
+from collections.abc import Callable
 
 import autoencoder
 import denoiser
@@ -22,14 +24,14 @@ EMPTY_SHARE = 0.1
 SAVE_EVERY = 250
 
 
-def noise_levels(count: int) -> torch.Tensor:
+def noise_levels(count: int, shifted: Callable[[torch.Tensor], torch.Tensor] = denoiser.shifted) -> torch.Tensor:
     """Sigmas [count]: mostly logit-normal time through ComfyUI's shift, a share uniform, and some exactly at pure
     noise,
 
     where few-step sampling starts and where an error is never repaired.
     """
     t = torch.sigmoid(torch.randn(count))
-    sigma = denoiser.shifted(t)
+    sigma = shifted(t)
     uniform = torch.rand(count)
     choice = torch.rand(count)
     sigma = torch.where(choice < 0.25, uniform, sigma)
@@ -37,22 +39,37 @@ def noise_levels(count: int) -> torch.Tensor:
 
 
 def run(work: Workspace) -> None:
+    model = denoiser.Model(work.seed)
+    optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.05, ema=0.998)
+    fit(work, "flow.pt", model, optimiser, work.budget(4500, 3), PEAK_RATE)
+
+
+def fit(
+    work: Workspace,
+    file: str,
+    model: denoiser.Model,
+    optimiser: MasterMuon,
+    total: int,
+    peak: float,
+    weights: torch.Tensor | None = None,
+    flat: float = 0.4,
+) -> None:
+    """Rectified flow for `total` steps, from the checkpoint where there is one. `weights`: how often each picture is drawn,
+    relative to the others (all alike by default)."""
     _, captions = work.dataset()
     latents = work.require("latents.pt", "latents").float()
     ids = text_encoder.tokens(captions)
     empty = text_encoder.tokens([""])
-    total = work.budget(4500, 3)
-    model = denoiser.Model(work.seed)
-    optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.05, ema=0.998)
-    checkpoint = work.load("flow.pt")
+    weights = torch.ones(len(latents)) if weights is None else weights
+    checkpoint = work.load(file)
     if checkpoint is not None:
         optimiser.load_state_dict(checkpoint["optimiser"])
     start = optimiser.steps
-    bar = trange(start, total, initial=start, total=total, desc="flow", mininterval=5)
+    bar = trange(start, total, initial=start, total=total, desc=file.removesuffix(".pt"), mininterval=5)
     running = 0.0
     for step in bar:
-        torch.manual_seed(work.seed * 1_000_003 + 17 + step)
-        chosen = torch.randint(len(latents), (BATCH if not work.quick else 8,))
+        torch.manual_seed(work.seed * 1_000_003 + zlib.crc32(file.encode()) % 1000 + step)
+        chosen = torch.multinomial(weights, BATCH if not work.quick else 8, replacement=True)
         words = torch.where(torch.rand(len(chosen), 1) < EMPTY_SHARE, empty, ids[chosen])
         target, noise, sigma = (
             latents[chosen],
@@ -63,13 +80,13 @@ def run(work: Workspace) -> None:
         velocity = model((1 - mix) * target + mix * noise, sigma, text_encoder.encode(model.text, words))
         loss = (velocity - (noise - target)).square().mean()
         loss.backward()
-        optimiser.step(rate_at(step, total, PEAK_RATE))
+        optimiser.step(rate_at(step, total, peak, flat=flat))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{running:.4f}")
         if step % SAVE_EVERY == SAVE_EVERY - 1 or step == total - 1:
-            work.save("flow.pt", {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
-            preview(work, "flow.pt", work.path("flow.png"))
+            work.save(file, {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
+            preview(work, file, work.path(file.replace(".pt", ".png")))
 
 
 def load(work: Workspace, name: str, stage: str, dtype: torch.dtype | None = None) -> denoiser.Model:

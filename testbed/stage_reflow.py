@@ -16,6 +16,9 @@ met; a model trained on captions of all lengths, as the big ones are, has met te
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import denoiser
 import scenes
 import stage_flow
@@ -34,25 +37,25 @@ EMPTY_SHARE = 0.08
 SAVE_EVERY = 150
 
 
-def pairs(work: Workspace) -> dict[str, torch.Tensor]:
-    """Ids [n, 32], noise and teacher's latents (float16 [n, 16, 16, 16]); made in chunks that survive an interrupt."""
+def pairs(work: Workspace, file: str, teacher: str, count: int, steps: int) -> dict[str, torch.Tensor]:
+    """Ids [n, 32], noise and latents (float16 [n, 16, 16, 16]) that the teacher draws from it, its checkpoint's name given;
+    made in chunks that survive an interrupt."""
     _, captions = work.dataset()
-    count = work.budget(2000, 16)
     chunk = min(CHUNK, count)
-    done = work.load("pairs.pt") or {
+    done = work.load(file) or {
         "ids": torch.empty(0, text_encoder.MIN_LENGTH, dtype=torch.long),
         "noise": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
         "latents": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
     }
-    teacher = stage_flow.load(work, "flow.pt", "flow")
-    for start in tqdm(range(len(done["ids"]), count, chunk), "reflow: teacher", mininterval=5):
+    model = stage_flow.load(work, teacher, teacher.removesuffix(".pt"))
+    for start in tqdm(range(len(done["ids"]), count, chunk), f"{file}: {teacher}", mininterval=5):
         torch.manual_seed(work.seed + 1000 + start)
         words = [captions[i] if torch.rand(()) > EMPTY_SHARE else "" for i in torch.randint(len(captions), (chunk,))]
         ids, noise = text_encoder.tokens(words), torch.randn(chunk, *denoiser.LATENT_SHAPE)
-        latents = denoiser.sample(teacher, ids, noise, TEACHER_STEPS)
+        latents = denoiser.sample(model, ids, noise, steps)
         new = {"ids": ids, "noise": noise.half(), "latents": latents.half()}
         done = {name: torch.cat((done[name], value)) for name, value in new.items()}
-        work.save("pairs.pt", done)
+        work.save(file, done)
     return done
 
 
@@ -85,15 +88,75 @@ def with_foreign_patches(latents: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@dataclasses.dataclass
+class Batch:
+    """What one step learns: token ids [n, 32] and how many of their states are kept, noise, latents to reach and latents met
+    on the way [n, 16, 16, 16], and noise levels [n]."""
+
+    ids: torch.Tensor
+    length: int
+    noise: torch.Tensor
+    target: torch.Tensor
+    met: torch.Tensor
+    sigma: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.mix = self.sigma[:, None, None, None]
+
+    def states(self, text: torch.nn.Module) -> torch.Tensor:
+        """The text encoder's states that are kept [n, length, 160]. All were attended, as in ComfyUI."""
+        return text_encoder.encode(text, self.ids)[:, : self.length]
+
+    @property
+    def mixed(self) -> torch.Tensor:
+        """What the denoiser sees."""
+        return (1 - self.mix) * self.met + self.mix * self.noise
+
+    @property
+    def velocity(self) -> torch.Tensor:
+        """What leads to the target from where the sample is; its foreign part is bounded where sigma is small."""
+        return self.noise - self.target + (1 - self.mix) / self.mix.clamp(min=0.25) * (self.met - self.target)
+
+
+class Batches:
+    """Draws batches of pairs and of real pictures."""
+
+    def __init__(
+        self, work: Workspace, pairs: dict[str, torch.Tensor], shifted: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        _, captions = work.dataset()
+        self.work, self.pairs, self.shifted = work, pairs, shifted
+        self.latents, self.ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
+        self.weights, self.empty = shares(captions), text_encoder.tokens([""])
+        self.real_lengths = (self.ids != 0).sum(1)
+        self.size = work.budget(BATCH, 8)
+        self.visited = shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
+
+    def draw(self, seed: int) -> Batch:
+        """One batch, the same for the same seed."""
+        torch.manual_seed(seed)
+        # A batch of short captions now and then, so that a text of two or three tokens without padding is met too.
+        limit = int(torch.randint(2, 6, ())) if torch.rand(()) < 0.2 else text_encoder.MIN_LENGTH
+        fitting = self.weights * (self.real_lengths <= limit)
+        real = torch.multinomial(fitting if fitting.any() else self.weights, self.size, replacement=True)
+        count = round(PAIR_SHARE * self.size) if limit > 5 else 0
+        taught = torch.randint(len(self.pairs["ids"]), (count,))
+        real = real[count:]
+        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, self.empty, self.ids[real])
+        words = torch.cat((self.pairs["ids"][taught], words))
+        noise = torch.cat((self.pairs["noise"][taught].float(), torch.randn(len(real), *denoiser.LATENT_SHAPE)))
+        target = torch.cat((self.pairs["latents"][taught].float(), self.latents[real]))
+        on_grid = torch.where(torch.rand(self.size) < 0.15, torch.ones(()), self.visited[torch.randint(8, (self.size,))])
+        anywhere = stage_flow.noise_levels(self.size, self.shifted)
+        sigma = torch.where(torch.rand(self.size) < 0.6, on_grid, anywhere)
+        met = torch.cat((target[:count], with_foreign_patches(target[count:])))
+        return Batch(words, text_length(words), noise, target, met, sigma)
+
+
 def run(work: Workspace) -> None:
-    data = pairs(work)
+    drawn = pairs(work, "pairs.pt", "flow.pt", work.budget(2000, 16), TEACHER_STEPS)
+    batches = Batches(work, drawn, denoiser.shifted)
     total = work.budget(2600, 3)
-    _, captions = work.dataset()
-    latents, ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
-    weights, empty = shares(captions), text_encoder.tokens([""])
-    real_lengths = (ids != 0).sum(1)
-    batch = work.budget(BATCH, 8)
-    from_pairs = round(PAIR_SHARE * batch)
     model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
     optimiser = MasterMuon(model, model.muon_names(), ema=0.995)
     optimiser.load_weights(work.require("flow.pt", "flow")["weights"])
@@ -101,31 +164,12 @@ def run(work: Workspace) -> None:
     if checkpoint is not None:
         optimiser.load_state_dict(checkpoint["optimiser"])
     start = optimiser.steps
-    visited = denoiser.shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
     bar = trange(start, total, initial=start, total=total, desc="reflow", mininterval=5)
     running = 0.0
     for step in bar:
-        torch.manual_seed(work.seed * 1_000_003 + 29 + step)
-        # A batch of short captions now and then, so that a text of two or three tokens without padding is met too.
-        limit = int(torch.randint(2, 6, ())) if torch.rand(()) < 0.2 else text_encoder.MIN_LENGTH
-        fitting = weights * (real_lengths <= limit)
-        real = torch.multinomial(fitting if fitting.any() else weights, batch, replacement=True)
-        taught = torch.randint(len(data["ids"]), (from_pairs,)) if limit > 5 else torch.empty(0, dtype=torch.long)
-        real = real[len(taught) :]
-        words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, empty, ids[real])
-        words = torch.cat((data["ids"][taught], words))
-        noise = torch.cat((data["noise"][taught].float(), torch.randn(len(real), *denoiser.LATENT_SHAPE)))
-        target = torch.cat((data["latents"][taught].float(), latents[real]))
-        on_grid = torch.where(torch.rand(batch) < 0.15, torch.ones(()), visited[torch.randint(8, (batch,))])
-        anywhere = stage_flow.noise_levels(batch)
-        sigma = torch.where(torch.rand(batch) < 0.6, on_grid, anywhere)
-        mix = sigma[:, None, None, None]
-        context = text_encoder.encode(model.text, words)[:, : text_length(words)]
-        met = torch.cat((target[: len(taught)], with_foreign_patches(target[len(taught) :])))
-        # The velocity that leads to `target` from where the sample is; its foreign part is bounded where sigma is small.
-        wanted = noise - target + (1 - mix) / mix.clamp(min=0.25) * (met - target)
-        velocity = model((1 - mix) * met + mix * noise, sigma, context)
-        loss = (velocity - wanted).square().mean()
+        batch = batches.draw(work.seed * 1_000_003 + 29 + step)
+        velocity = model(batch.mixed, batch.sigma, batch.states(model.text))
+        loss = (velocity - batch.velocity).square().mean()
         loss.backward()
         optimiser.step(rate_at(step, total, PEAK_RATE, flat=0.3))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()

@@ -1,7 +1,7 @@
 """Trains the whole testbed: `python testbed/train.py` (COMFYUI_PATH names a ComfyUI; `python dev.py` sets it).
 
-Stages, in order: ae, latents, flow, reflow, scorer, export. Each writes checkpoints into --work and takes up where
-it stopped. The last one writes testbed/weights/*.safetensors. --stage runs one of them; --quick runs all for a few
+Stages, in order: ae, latents, flow, reflow, settle, students, scorer, export. Each writes checkpoints into --work and takes
+up where it stopped. The last one writes testbed/weights/*.safetensors. --stage runs one of them; --quick runs all for a few
 iterations into --work without touching testbed/weights.
 """
 
@@ -15,7 +15,7 @@ import time
 
 from workspace import Workspace, log
 
-STAGES = ("ae", "latents", "flow", "reflow", "scorer", "export")
+STAGES = ("ae", "latents", "flow", "reflow", "settle", "students", "scorer", "export")
 HERE = pathlib.Path(__file__).resolve().parent
 
 

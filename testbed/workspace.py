@@ -56,13 +56,16 @@ class Workspace:
             raise FileNotFoundError(f"{self.path(name)} is missing: run the stage '{stage}' first")
         return value
 
+    def scenes(self) -> list[tuple[scenes.Scene, str]]:
+        """The training distribution's scenes and their captions."""
+        rng = random.Random(self.seed + 1)
+        return [scenes.sample(rng) for _ in range(self.budget(10_000, 96))]
+
     def dataset(self) -> tuple[np.ndarray, list[str]]:
         """Pictures uint8 [n, 128, 128, 3] of the training distribution and their captions, rendered once."""
-        count = self.budget(10_000, 96)
         pictures_path, captions_path = self.path("pictures.npy"), self.path("captions.json")
         if not captions_path.exists():
-            rng = random.Random(self.seed + 1)
-            drawn = [scenes.sample(rng) for _ in range(count)]
+            drawn = self.scenes()
             pictures = np.stack([scenes.render(scene) for scene, _ in tqdm(drawn, "render")])
             np.save(pictures_path, pictures)
             captions_path.write_text(json.dumps([caption for _, caption in drawn]))
