@@ -2,7 +2,8 @@
 picture each (4 steps over 8 steps).
 
 A student begins with nothing and learns what stage `reflow` learns: the straight lines between noise and the pictures that
-the finished model draws from it in 8 steps, and real pictures. The text encoder is the finished model's, and stays as it is.
+the finished model draws from it in 8 steps, and real pictures, as often as in stage `settle`. Towards the end there are few
+lines and many real pictures, as in stage `settle` again. The text encoder is the finished model's, and stays as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import scenes
 import stage_ae
 import stage_flow
 import stage_reflow
+import stage_settle
 import text_encoder
 import torch
 from optim import MasterMuon
@@ -23,6 +25,7 @@ from workspace import Workspace, rate_at
 
 PAIRS = 8000
 STEPS = 4500
+PAIRS_UNTIL, LATE_PAIR_SHARE = 0.55, 0.1  # of the steps, and of the batch from there on
 PEAK_RATE = 1.5e-3
 SAVE_EVERY = 250
 
@@ -30,8 +33,9 @@ SAVE_EVERY = 250
 def run(work: Workspace) -> None:
     teacher = stage_flow.load(work, "settle.pt", "settle", torch.float32)
     drawn = stage_reflow.pairs(work, "taught.pt", "settle.pt", work.budget(PAIRS, 16), 8)
+    weights = stage_settle.weights(work.scenes())
     for kind in STUDENTS.values():
-        train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted), teacher.text)
+        train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted, weights), teacher.text)
 
 
 def train(work: Workspace, model: Student, batches: stage_reflow.Batches, text: torch.nn.Module) -> None:
@@ -45,7 +49,8 @@ def train(work: Workspace, model: Student, batches: stage_reflow.Batches, text: 
     running = 0.0
     comfy.model_management.in_training = True  # rotations that autograd knows
     for step in bar:
-        batch = batches.draw(work.seed * 1_000_003 + 41 + step)
+        share = stage_reflow.PAIR_SHARE if step < PAIRS_UNTIL * total else LATE_PAIR_SHARE
+        batch = batches.draw(work.seed * 1_000_003 + 41 + step, share)
         batch.target, batch.met = (model.from_teacher(latents) for latents in (batch.target, batch.met))
         with torch.no_grad():
             states = batch.states(text)
