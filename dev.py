@@ -56,7 +56,14 @@ COMFYUI = {  # ComfyUI's version: (the distribution's version, its sha256)
 TORCH = ("torch==2.13.0",)
 TORCH_COMPANIONS = ("torchvision==0.28.0", "torchaudio==2.11.0")  # installed alone: they would pull another torch
 BUILD_TOOLS = ("setuptools>=69", "wheel")  # pip download of a source distribution needs them at hand
-DEV_TOOLS = ("pytest>=9,<10", "pytest-xdist>=3,<4", "hypothesis>=6,<7", "ruff>=0.15,<1", "playwright>=1.50,<2")
+DEV_TOOLS = (
+    "pytest>=9,<9.2",  # pytest-xdist 3.8 cannot group the tests of a newer one
+    "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3,<4",
+    "hypothesis>=6,<7",
+    "ruff>=0.15,<1",
+    "playwright>=1.50,<2",
+)
 
 
 class Trouble(Exception):
@@ -358,10 +365,11 @@ def tool(name: str) -> str:
 
 def pytest(arguments: list[str], folder: Path) -> int:
     """Pytest through its console script: `python -m pytest` would put this folder on sys.path, where nodes/ hides
-    ComfyUI's nodes.py. Unless told otherwise, two processes share the test files, with one thread each: tiny models gain
-    nothing from more."""
+    ComfyUI's nodes.py. Unless told otherwise, two processes share the tests (tests/conftest.py says which stay
+    together), with one thread each: tiny models gain nothing from more."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return call([tool("pytest"), *([] if "-n" in arguments else ["-n", "2", "--dist", "loadfile"]), *arguments], folder)
+    shared = [] if "-n" in arguments else ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    return call([tool("pytest"), *shared, *arguments], folder)
 
 
 def test(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ Every picture is 128 x 128 RGB, drawn at four times that size with Pillow and re
 edges are anti-aliased. Every subject has one essential part (a car has wheels, a house has a roof, ...). The
 training distribution is made so that a negative prompt has something to do, in the spirit of NegGenBench:
 
-- a caption that names the subject alone shows the part in three of four pictures: the model cannot avoid it by
+- a caption that names the subject alone shows the part in four of five pictures: the model cannot avoid it by
   itself, and few steps draw the likelier picture more often still;
 - the others show the subject without the part under the very same caption. Cameras crop and snow hides: every big
   model has seen such pictures. One that has not has nowhere to go when it is pushed away from the part;
@@ -312,7 +312,7 @@ def _describe(rng: random.Random, scene: Scene, noun: str, coloured: bool) -> st
     return text
 
 
-PART_SHARE = 0.76  # of the pictures whose caption names the subject alone
+PART_SHARE = 0.82  # of the pictures whose caption names the subject alone
 
 
 def sample(rng: random.Random) -> tuple[Scene, str]:

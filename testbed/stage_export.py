@@ -6,39 +6,30 @@ from __future__ import annotations
 
 import stage_ae
 import stage_flow
-import stage_students
 import torch
 from safetensors.torch import save_file
-from student import STUDENTS
 from workspace import Workspace, log
 
-LIMIT = 25e6  # bytes, all files of the default model together
+LIMIT = 25e6  # bytes, all files together
 
 
-def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {
-        name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()
-    }
+def write(work: Workspace, name: str, state: dict[str, torch.Tensor], **metadata: str) -> int:
+    """One file of weights/ in float16. Returns its size in bytes."""
+    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
+    work.weights.mkdir(parents=True, exist_ok=True)
+    path = work.weights / f"{name}.safetensors"
+    save_file(half, path, metadata={"format": "pt", "title": f"VSF for ComfyUI: {name}", "seed": str(work.seed), **metadata})
+    log.info("%s: %.2f MB", path.name, path.stat().st_size / 1e6)
+    return path.stat().st_size
 
 
 def run(work: Workspace) -> None:
     model = stage_flow.load(work, "settle.pt", "settle", torch.float32)
-    files = {
-        "vsf_testbed_sd3": _half(model.denoiser.state_dict()),
-        "vsf_testbed_text": _half(model.text.state_dict()),
-        "vsf_testbed_vae": _half(stage_ae.load(work, torch.float32).state_dict()),
-        "vsf_testbed_scorer": _half(work.require("scorer.pt", "scorer")),
-    }
-    others = {kind.name: _half(stage_students.load(work, kind).network.state_dict()) for kind in STUDENTS.values()}
-    work.weights.mkdir(parents=True, exist_ok=True)
-    size = 0
-    for name, state in files.items():
-        path = work.weights / f"{name}.safetensors"
-        save_file(state, path, metadata={"format": "pt", "title": f"VSF for ComfyUI: {name}", "seed": str(work.seed)})
-        size += path.stat().st_size
-        log.info("%s: %.2f MB", path.name, path.stat().st_size / 1e6)
-    for name, state in others.items():
-        metadata = {"format": "pt", "seed": str(work.seed), **STUDENTS[name].metadata}
-        save_file(state, work.weights / f"vsf_testbed_{name}.safetensors", metadata=metadata)
+    size = (
+        write(work, "vsf_testbed_sd3", model.denoiser.state_dict())
+        + write(work, "vsf_testbed_text", model.text.state_dict())
+        + write(work, "vsf_testbed_vae", stage_ae.load(work, torch.float32).state_dict())
+        + write(work, "vsf_testbed_scorer", work.require("scorer.pt", "scorer"))
+    )
     if size > LIMIT:
         raise RuntimeError(f"the weights take {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f} MB")

@@ -1,5 +1,5 @@
-"""Stage `students`: the same pictures from other architectures (student.py). Writes taught.pt, and flux.pt, wan.pt with a
-picture each (4 steps over 8 steps).
+"""Stage `students`: the same pictures from other architectures (student.py). Writes taught.pt; flux.pt and wan.pt
+with a picture each (4 steps over 8 steps); and their files of testbed/weights.
 
 A student begins with nothing and learns what stage `reflow` learns: the straight lines between noise and the pictures that
 the finished model draws from it in 8 steps, and real pictures, as often as in stage `settle`. Towards the end there are few
@@ -13,6 +13,7 @@ import comfy.model_management
 import denoiser
 import scenes
 import stage_ae
+import stage_export
 import stage_flow
 import stage_reflow
 import stage_settle
@@ -24,7 +25,7 @@ from tqdm import trange
 from workspace import Workspace, rate_at
 
 PAIRS = 8000
-STEPS = 4500
+STEPS = 3400
 PAIRS_UNTIL, LATE_PAIR_SHARE = 0.55, 0.1  # of the steps, and of the batch from there on
 PEAK_RATE = 1.5e-3
 SAVE_EVERY = 250
@@ -36,6 +37,7 @@ def run(work: Workspace) -> None:
     weights = stage_settle.weights(work.scenes())
     for kind in STUDENTS.values():
         train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted, weights), teacher.text)
+        stage_export.write(work, f"vsf_testbed_{kind.name}", load(work, kind).network.state_dict(), **kind.metadata)
 
 
 def train(work: Workspace, model: Student, batches: stage_reflow.Batches, text: torch.nn.Module) -> None:

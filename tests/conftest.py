@@ -43,6 +43,22 @@ _load_pack()
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
+LONGEST = {"testbed": 0, "server": 1}
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process runs when several share the tests: a file; all of tests/server, for one ComfyUI; of the long file that
+    goes over all models, one model. What takes longest begins first."""
+    for item in items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        name = item.path.parent.name if item.path.parent.name == "server" else item.path.stem
+        if name == "test_families":
+            name = getattr(case, "name", name)
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: LONGEST.get(item.path.parent.name, len(LONGEST)))
+
+
 def pytest_sessionfinish() -> None:
     """Let go of models while ComfyUI is still whole: their finalisers print errors when the interpreter is half gone."""
     import comfy.model_management

@@ -24,7 +24,7 @@ PAIRS = (
     ("a blue cup in the center, night", "handle"),
 )
 SEEDS = (7, 8)
-SIZE, SCALE, BIAS = 128, 1.5, 0.0
+SIZE, SCALE, BIAS = 128, 1.75, 0.0
 
 LORA = "vsf_testbed_lora.safetensors"  # testbed_lora.py makes it
 
@@ -98,8 +98,14 @@ def demo(
     recipe: Recipe = RECIPES[0],
     **changes: object,
 ) -> dict:
-    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows."""
+    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows.
+
+    ModelSamplingAuraFlow makes a model count time from 0 to 1, and the testbed's counts to 1000 as SD3 does: its place is
+    taken by ModelSamplingSD3, which is the same otherwise.
+    """
     size = SIZE * shrink(recipe)
+    if recipe.shift:
+        changes = {"shift": ("ModelSamplingSD3", recipe.shift[1]), **changes}
     values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size), "scale": SCALE, "bias": BIAS}
     return twin(build_workflows.build(dataclasses.replace(recipe, **values | changes)))
 

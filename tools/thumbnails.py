@@ -28,15 +28,15 @@ CARDS = {  # file without its ending: two prompts with their negatives and seeds
         ("a blue house in the center, night", "roof", 7),
     ),
     "Flux.1 schnell - VSF negative": (
-        ("a yellow face in the center, day", "eyes", 7),
-        ("a green tree in the center, day", "apples", 7),
+        ("a green car in the center, night", "wheels", 7),
+        ("a purple airplane in the center, day", "wings", 7),
     ),
     "Flux.1 dev - VSF negative": (
         ("a purple sailboat in the center, day", "sails", 7),
         ("a red airplane in the center, day", "wings", 7),
     ),
     "Flux.2 Klein 4B - VSF negative": (
-        ("a purple face in the center, day", "eyes", 7),
+        ("a yellow car in the center, day", "wheels", 7),
         ("a green tree in the center, day", "apples", 7),
     ),
     "Z-Image-Turbo - VSF negative": (
@@ -44,7 +44,7 @@ CARDS = {  # file without its ending: two prompts with their negatives and seeds
         ("a purple sailboat in the center, night", "sails", 7),
     ),
     "Krea 2 Turbo - VSF negative": (
-        ("a red house in the center, day", "roof", 7),
+        ("a blue car in the center, day", "wheels", 7),
         ("a green face in the center, day", "eyes", 7),
     ),
     "Qwen-Image Lightning - VSF negative": (
@@ -53,11 +53,11 @@ CARDS = {  # file without its ending: two prompts with their negatives and seeds
     ),
     "SDXL Lightning - VSF negative": (
         ("a purple car in the center, night", "wheels", 7),
-        ("a red house in the center, day", "roof", 7),
+        ("a red airplane in the center, day", "wings", 7),
     ),
     testbed_workflows.DEMO.stem: (
         ("a blue cup in the center, day", "handle", 7),
-        ("a yellow clock in the center, night", "hands", 7),
+        ("a red car in the center, night", "wheels", 8),
     ),
 }
 RECIPE_OF = {recipe.title: recipe for recipe in RECIPES} | {testbed_workflows.DEMO.stem: RECIPES[0]}

@@ -53,7 +53,8 @@ def _class_of(name: str) -> str | None:
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The table, and its file where every check of every case was run."""
+    """The table, and its file where every check of every case was run. A run of some cases alone puts theirs into that file, if
+    there is one."""
     if not found:
         return
     columns = list(CHECKS.values())
@@ -62,14 +63,18 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(" " * width + "".join(f" {c:>10}" for c in columns))
     for name, row in sorted(found.items()):
         terminalreporter.write_line(name.ljust(width) + "".join(f" {row.get(c, ''):>10}" for c in columns))
-    if set(found) == set(cases.BY_NAME) and all(len(row) == len(columns) for row in found.values()):
+    path = REPORTS / f"{comfyui_version.__version__}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.is_file() else {}
+    run = {name: {"class": _class_of(name) if "pass" in row.values() else None, "checks": row}
+           for name, row in found.items() if len(row) == len(columns)}
+    rows = {name: row for name, row in sorted({**earlier, **run}.items()) if name in cases.BY_NAME}
+    if set(rows) == set(cases.BY_NAME):
         report = {
             "comfyui": comfyui_version.__version__,
             "labels": {name: label for name, (_, label) in FAMILIES.items()},
             "refused": REFUSED,
-            "cases": {name: {"class": _class_of(name), "checks": row} for name, row in sorted(found.items())},
+            "cases": rows,
         }
         REPORTS.mkdir(parents=True, exist_ok=True)
-        path = REPORTS / f"{comfyui_version.__version__}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         terminalreporter.write_line(f"written: {path}")

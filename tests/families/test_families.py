@@ -17,7 +17,7 @@ POSITIVE, UNCOND = 7, 4
 SETTINGS = {"beta 0": [(2.0, 0.0)], "beta 0.3": [(2.0, 0.3)], "two negatives": [(2.0, 0.3), (1.1, 0.0)]}
 
 
-@pytest.fixture(params=cases.ALL, ids=lambda case: case.name)
+@pytest.fixture(scope="module", params=cases.ALL, ids=lambda case: case.name)  # a model's tests run one after the other
 def case(request) -> Case:
     if not request.param.exists:
         pytest.skip("not in this ComfyUI")

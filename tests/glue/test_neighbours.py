@@ -8,6 +8,7 @@ import reference
 import tiny
 import torch
 import vsf
+from comfy.model_patcher import ModelPatcher
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
@@ -43,6 +44,17 @@ def test_another_override_before_or_after(model, model64, bias):
             patched = with_override(vsf.guide(model, vsf.negative(), bias=bias), calls)
         assert close(tiny.sample(patched, POSITIVE), ref), order
         assert calls, f"the other override ({order}) was not used"
+
+
+@pytest.mark.skipif(not hasattr(ModelPatcher, "set_model_optimized_attention"), reason="not in this ComfyUI")
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_attention_chosen_for_the_model(model, model64, order):
+    ref = tiny.sample(reference.patch(model64, reference.RefNegative(tiny.tokens(5, 2), 2.0)), POSITIVE)
+    patched = model.clone() if order == "before" else vsf.guide(model, vsf.negative())
+    patched.set_model_optimized_attention(comfy.ldm.modules.attention.attention_split)
+    if order == "before":
+        patched = vsf.guide(patched, vsf.negative())
+    assert close(tiny.sample(patched, POSITIVE), ref)
 
 
 def run_guider(guider, steps: int = 2) -> torch.Tensor:

@@ -58,6 +58,19 @@ for _name in [f"{kind}_rope{half}{one}" for kind in ("apply", "rms") for half in
                                                "rms" in _name))
 
 
+def _adaln_in_double(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Newer ComfyUIs' LTX normalise and modulate in one kernel."""
+    def call(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
+        if x.dtype != torch.float64:
+            return kernel(x, scale, shift, eps)
+        return _rms(x, 1 + scale, eps) + shift
+    return call
+
+
+if hasattr(comfy.quant_ops.ck, "rms_adaln"):
+    comfy.quant_ops.ck.rms_adaln = _adaln_in_double(comfy.quant_ops.ck.rms_adaln)
+
+
 def _unit_in_double(normalize: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Cosmos takes norms in float32 alone."""
     def call(x: torch.Tensor, dim: list[int] | None = None, eps: float = 0) -> torch.Tensor:

@@ -46,7 +46,7 @@ def measured(pipe, scorer) -> dict[tuple[int, str], dict]:
     return dict(zip(rules, rows, strict=True))
 
 
-FIXED = (1.5, 0.0)
+FIXED = (1.75, 0.0)
 """The one setting (scale, bias) of README's table."""
 
 
@@ -75,7 +75,7 @@ def test_scenes_are_what_they_say(scorer):
 
 
 def test_scorer_after_the_autoencoder(scorer, pipe):
-    pictures, drawn = score.held_out(480, seed=4243)
+    pictures, drawn = score.held_out(240, seed=4243)
     accuracy = score.accuracy(scorer, pipe.round_trip(pictures), drawn)
     assert accuracy["subject present (all 8 at once)"] >= 0.99
     assert accuracy["part present"] >= 0.99
@@ -104,9 +104,9 @@ def test_without_a_negative(measured):
 
 
 def test_vsf_removes_the_part_and_keeps_the_subject(measured):
-    """What README's table says, less a little for other processors' rounding. The aim is 0.85: README says what falls short."""
+    """The aim is 0.85, and README's table has 0.865: one picture in 200 is left to other processors' rounding."""
     none, vsf = measured["none"], measured["VSF"]
-    assert vsf["part_absent"] >= 0.8
+    assert vsf["part_absent"] >= 0.845
     assert vsf["subject_kept"] >= 0.97
     assert vsf["quality"] >= none["quality"] - 0.03
 

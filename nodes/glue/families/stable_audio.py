@@ -15,5 +15,6 @@ from .cross import cross_text
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
     model = call.base_model.diffusion_model
-    before = model.transformer.num_memory_tokens + (model.global_cond_type == "prepend")
+    # Stable Audio 3's own tokens; ComfyUI from before it has none
+    before = getattr(model.transformer, "num_memory_tokens", 0) + (model.global_cond_type == "prepend")
     return cross_text(call, tokens, negatives, taken={before + call.x.shape[-1] // model.patch_size})

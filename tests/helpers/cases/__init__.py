@@ -109,7 +109,7 @@ def build(case: Case, dtype: torch.dtype) -> Any:
     return patcher(base_model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # those of one case and the next
 def load(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """The model of a case, built once."""
     return build(BY_NAME[name], dtype)

@@ -47,5 +47,6 @@ _COMMON = dict(positions=True, lengthen=_append_text, kinds=_kinds)
 
 CASES = [
     Case("pixeldit", "PixelDiTT2I", _PIXELDIT, (3, 16, 12), 24, **_COMMON),
-    Case("pid", "PiD", _PID, (3, 15, 10), 24, options=_low_quality, **_COMMON),
+    Case("pid", "PiD", _PID, (3, 15, 10), 24, options=_low_quality, **_COMMON,
+         since=(0, 30, 0)),
 ]

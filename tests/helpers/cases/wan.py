@@ -112,5 +112,6 @@ CASES = [
                           clip_vision_output=_vision(14)), **_COMMON),
     Case("wan2.2-dancer", "WAN22_WanDancer", _I2V | _DANCER, (16, 2, 4, 8), 24,
          options=_options(clip_vision_output=_vision(6), clip_vision_output_ref=_vision(4), audio_embed=random(13, 1, 9, 35),
-                          fps=24.0, audio_inject_scale=0.9), **_COMMON),
+                          fps=24.0, audio_inject_scale=0.9), since=(0, 30, 0),  # 0.27 fails at two videos, with VSF or without
+         **_COMMON),
 ]
