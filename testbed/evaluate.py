@@ -31,6 +31,7 @@ import numpy as np
 import pipeline
 import scenes
 import score
+import student
 import torch
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -170,6 +171,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=pathlib.Path, default=pipeline.WEIGHTS)
+    parser.add_argument("--architecture", choices=("sd3", *student.STUDENTS), default="sd3")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed" / "evaluation")
     parser.add_argument("--count", type=int, default=200, help="prompt pairs")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
@@ -190,7 +192,8 @@ def main() -> None:
         rules += [vsf_rule(nodes, scale, 0.0, padding=True) for scale in options.padding_scales]
     rules += map(whole_flip_rule, options.flip_scales)
     options.out.mkdir(parents=True, exist_ok=True)
-    pipe, scorer = pipeline.Pipeline(options.weights), score.load(options.weights / "vsf_testbed_scorer.safetensors")
+    pipe = pipeline.Pipeline(options.weights, options.architecture)
+    scorer = score.load(options.weights / "vsf_testbed_scorer.safetensors")
     if options.picture:
         rule = vsf_rule(nodes, options.scales[0], options.biases[0])
         picture = before_after(pipe, scorer, rule, scenes.prompt_pairs(options.count), options.steps[0])

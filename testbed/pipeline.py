@@ -18,6 +18,7 @@ import comfy.sample
 import comfy.sd
 import comfy.utils
 import numpy as np
+import student
 import torch
 from comfy_pack.clip import load_clip
 
@@ -51,8 +52,12 @@ async def pack_nodes(root: pathlib.Path = HERE.parent) -> dict[str, type]:
 class Pipeline:
     """Model, CLIP and VAE as ComfyUI's loader nodes would give them."""
 
-    def __init__(self, weights: pathlib.Path = WEIGHTS) -> None:
-        self.model = comfy.sd.load_diffusion_model(str(weights / "vsf_testbed_sd3.safetensors"))
+    def __init__(self, weights: pathlib.Path = WEIGHTS, architecture: str = "sd3") -> None:
+        """`architecture`: sd3, the default model's, or one of student.py's."""
+        self.student = None if architecture == "sd3" else student.STUDENTS[architecture]
+        self.model = comfy.sd.load_diffusion_model(str(weights / f"vsf_testbed_{architecture}.safetensors"))
+        if self.student and self.student.sampling:
+            self.model = self.student.sampling(self.model)
         self.clip = load_clip(
             comfy.utils.load_torch_file(str(weights / "vsf_testbed_text.safetensors"), safe_load=True)
         )
@@ -80,6 +85,8 @@ class Pipeline:
         noise = torch.cat(
             [torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         )
+        if self.student and self.student.video:
+            noise = noise[:, :, None]
         return comfy.sample.sample(
             model,
             noise,
@@ -96,7 +103,11 @@ class Pipeline:
         )
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """VAEDecode: uint8 [n, 128, 128, 3]."""
+        """LatentMultiply, for an architecture that wants it, and VAEDecode: uint8 [n, 128, 128, 3]."""
+        if self.student:
+            latents = latents * self.student.multiplier
+        if latents.ndim == 5:
+            latents = latents[:, :, 0]
         pictures = torch.cat([self.vae.decode(latents[i : i + 32]) for i in range(0, len(latents), 32)])
         return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 

@@ -119,27 +119,31 @@ class Batch:
 
 
 class Batches:
-    """Draws batches of pairs and of real pictures."""
+    """Draws batches of pairs and of real pictures. `weights`: how often each real picture is drawn."""
 
     def __init__(
-        self, work: Workspace, pairs: dict[str, torch.Tensor], shifted: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        work: Workspace,
+        pairs: dict[str, torch.Tensor],
+        shifted: Callable[[torch.Tensor], torch.Tensor],
+        weights: torch.Tensor,
     ) -> None:
         _, captions = work.dataset()
         self.work, self.pairs, self.shifted = work, pairs, shifted
         self.latents, self.ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
-        self.weights, self.empty = shares(captions), text_encoder.tokens([""])
+        self.weights, self.empty = weights, text_encoder.tokens([""])
         self.real_lengths = (self.ids != 0).sum(1)
         self.size = work.budget(BATCH, 8)
         self.visited = shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
 
-    def draw(self, seed: int) -> Batch:
+    def draw(self, seed: int, pair_share: float = PAIR_SHARE) -> Batch:
         """One batch, the same for the same seed."""
         torch.manual_seed(seed)
         # A batch of short captions now and then, so that a text of two or three tokens without padding is met too.
         limit = int(torch.randint(2, 6, ())) if torch.rand(()) < 0.2 else text_encoder.MIN_LENGTH
         fitting = self.weights * (self.real_lengths <= limit)
         real = torch.multinomial(fitting if fitting.any() else self.weights, self.size, replacement=True)
-        count = round(PAIR_SHARE * self.size) if limit > 5 else 0
+        count = round(pair_share * self.size) if limit > 5 else 0
         taught = torch.randint(len(self.pairs["ids"]), (count,))
         real = real[count:]
         words = torch.where(torch.rand(len(real), 1) < EMPTY_SHARE, self.empty, self.ids[real])
@@ -155,7 +159,8 @@ class Batches:
 
 def run(work: Workspace) -> None:
     drawn = pairs(work, "pairs.pt", "flow.pt", work.budget(2000, 16), TEACHER_STEPS)
-    batches = Batches(work, drawn, denoiser.shifted)
+    _, captions = work.dataset()
+    batches = Batches(work, drawn, denoiser.shifted, shares(captions))
     total = work.budget(2600, 3)
     model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
     optimiser = MasterMuon(model, model.muon_names(), ema=0.995)

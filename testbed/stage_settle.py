@@ -23,12 +23,12 @@ NAMED_HARD, NAMED, PART_ALONE = 2.5, 1.6, 1.3
 PEAK_RATE = 1.0e-3
 
 
-def weights(drawn: list[tuple[scenes.Scene, str]]) -> torch.Tensor:
+def weights(drawn: list[tuple[scenes.Scene, str]], bare_share: float = BARE_SHARE) -> torch.Tensor:
     """How often each picture is drawn, relative to a subject with its part under a plain caption."""
     named = ["with" in caption.split() for _, caption in drawn]
     bare = sum(scene.body and not scene.part for scene, _ in drawn)
     plain = sum(scene.body and scene.part and not name for (scene, _), name in zip(drawn, named, strict=True))
-    share = BARE_SHARE / (1 - BARE_SHARE) * plain / max(bare, 1)
+    share = bare_share / (1 - bare_share) * plain / max(bare, 1)
 
     def weight(scene: scenes.Scene, name: bool) -> float:
         if not scene.body:

@@ -1,8 +1,8 @@
 """Trains the whole testbed: `python testbed/train.py` (COMFYUI_PATH names a ComfyUI; `python dev.py` sets it).
 
-Stages, in order: ae, latents, flow, reflow, settle, scorer, export. Each writes checkpoints into --work and takes
-up where it stopped. The last one writes testbed/weights/*.safetensors. --stage runs one of them; --quick runs all for a few
-iterations into --work without touching testbed/weights.
+Stages, in order: ae, latents, flow, reflow, settle, scorer, export. Each writes checkpoints into --work and takes up where it
+stopped. The last one writes testbed/weights/*.safetensors. --stage runs one of them; --stage students, after them, teaches the
+models of the other architectures (student.py). --quick runs for a few iterations into --work without touching testbed/weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from workspace import Workspace, log
 
 STAGES = ("ae", "latents", "flow", "reflow", "settle", "scorer", "export")
+AFTERWARDS = ("students",)
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed", help="folder for checkpoints"
     )
-    parser.add_argument("--stage", choices=STAGES, help="run this stage only")
+    parser.add_argument("--stage", choices=(*STAGES, *AFTERWARDS), help="run this stage only")
     parser.add_argument("--quick", action="store_true", help="a few iterations of every stage (smoke test)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -22,6 +22,7 @@ import evaluate  # noqa: E402
 import pipeline  # noqa: E402
 import scenes  # noqa: E402
 import score  # noqa: E402
+import student  # noqa: E402
 
 PICTURES = 200
 
@@ -51,18 +52,19 @@ FIXED = (1.75, 0.0)
 
 
 def test_weights_are_small():
-    files = list((TESTBED / "weights").glob("*.safetensors"))
-    assert len(files) == 4
-    assert sum(f.stat().st_size for f in files) <= 25e6
+    sizes = {f.stem.removeprefix("vsf_testbed_"): f.stat().st_size for f in (TESTBED / "weights").glob("*.safetensors")}
+    assert set(sizes) == {"sd3", "vae", "text", "scorer", *student.STUDENTS}
+    assert sum(size for name, size in sizes.items() if name not in student.STUDENTS) <= 25e6
+    assert sum(sizes.values()) <= 35e6
 
 
 def test_training_runs_and_resumes(tmp_path):
     """Every stage for a few iterations, twice: the second call takes up where the first has stopped."""
     command = [sys.executable, str(TESTBED / "train.py"), "--quick", "--work", str(tmp_path)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    for options in ([], ["--stage", "students"]) * 2:
+        done = subprocess.run([*command, *options], capture_output=True, text=True, env=os.environ)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list((tmp_path / "weights").glob("*.safetensors"))) == 4
+    assert len(list((tmp_path / "weights").glob("*.safetensors"))) == 6
 
 
 def test_scenes_are_what_they_say(scorer):
