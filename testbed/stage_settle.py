@@ -23,7 +23,9 @@ NAMED_HARD, NAMED, PART_ALONE = 2.5, 1.6, 1.3
 PEAK_RATE = 1.0e-3
 
 
-def weights(drawn: list[tuple[scenes.Scene, str]], bare_share: float = BARE_SHARE) -> torch.Tensor:
+def weights(
+    drawn: list[tuple[scenes.Scene, str]], bare_share: float = BARE_SHARE, by_subject: dict[str, float] = BARE
+) -> torch.Tensor:
     """How often each picture is drawn, relative to a subject with its part under a plain caption."""
     named = ["with" in caption.split() for _, caption in drawn]
     bare = sum(scene.body and not scene.part for scene, _ in drawn)
@@ -34,7 +36,7 @@ def weights(drawn: list[tuple[scenes.Scene, str]], bare_share: float = BARE_SHAR
         if not scene.body:
             return PART_ALONE if scene.part else 1.0
         if not scene.part:
-            return share * BARE.get(scene.subject, 1.0)
+            return share * by_subject.get(scene.subject, 1.0)
         return 1.0 if not name else NAMED_HARD if scene.subject in HARD else NAMED
 
     return torch.tensor([weight(scene, name) for (scene, _), name in zip(drawn, named, strict=True)])

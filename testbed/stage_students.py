@@ -25,7 +25,6 @@ from tqdm import trange
 from workspace import Workspace, rate_at
 
 PAIRS = 8000
-STEPS = 3400
 PAIRS_UNTIL, LATE_PAIR_SHARE = 0.55, 0.1  # of the steps, and of the batch from there on
 PEAK_RATE = 1.5e-3
 SAVE_EVERY = 250
@@ -34,14 +33,14 @@ SAVE_EVERY = 250
 def run(work: Workspace) -> None:
     teacher = stage_flow.load(work, "settle.pt", "settle", torch.float32)
     drawn = stage_reflow.pairs(work, "taught.pt", "settle.pt", work.budget(PAIRS, 16), 8)
-    weights = stage_settle.weights(work.scenes())
     for kind in STUDENTS.values():
+        weights = stage_settle.weights(work.scenes(), kind.bare_share, kind.bare)
         train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted, weights), teacher.text)
         stage_export.write(work, f"vsf_testbed_{kind.name}", load(work, kind).network.state_dict(), **kind.metadata)
 
 
 def train(work: Workspace, model: Student, batches: stage_reflow.Batches, text: torch.nn.Module) -> None:
-    total, file = work.budget(STEPS, 3), f"{model.name}.pt"
+    total, file = work.budget(model.steps, 3), f"{model.name}.pt"
     optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.02, ema=0.998)
     checkpoint = work.load(file)
     if checkpoint is not None:

@@ -21,6 +21,7 @@ import comfy.ldm.flux.model
 import comfy.ldm.wan.model
 import comfy.ops
 import denoiser
+import stage_settle
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from torch import nn
@@ -41,6 +42,11 @@ class Student(nn.Module):
     video: ClassVar[bool] = False
     sampling: ClassVar[Callable[[Any], Any] | None] = None
     """A stock node that sets the model's shift, where it is not the family's own."""
+    steps: ClassVar[int]
+    """Of training."""
+    bare_share: ClassVar[float]
+    """Of the real pictures under a plain caption, how many lack the part (stage_settle.py)."""
+    bare: ClassVar[dict[str, float]] = stage_settle.BARE
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -108,6 +114,9 @@ class Flux(Student):
     """Flux.1 dev: one double block, two single ones."""
 
     name = "flux"
+    steps = 3700
+    bare_share = 0.45
+    bare: ClassVar[dict[str, float]] = {"car": 1.5, "clock": 1.5, "tree": 1.2, "face": 1.2, "cup": 0.8}
     latent_format = comfy.latent_formats.Flux()
     multiplier = 0.3611 / 1.5305  # the formats' scales: latents differ from the first model's by a constant alone
     shift = math.exp(1.15)
@@ -145,6 +154,8 @@ class Wan(Student):
     """Wan 2.1 text to video: three blocks, videos of one frame."""
 
     name = "wan"
+    steps = 3000
+    bare_share = 0.4
     latent_format = comfy.latent_formats.Wan21()
     multiplier = 0.36
     shift = 3.0  # the family's own is 8
