@@ -8,10 +8,13 @@ The symbols are those of vsf_core. q: (B, H, Lq, D), k, v: (B, Hkv, Lk, D); the 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from comfy.ldm.flux.layers import EmbedND
+from comfy.ldm.flux.math import apply_rope1
 from torch import Tensor
 from vsf_pack.nodes.glue.override import VSFAttention
 from vsf_pack.vsf_core.dense import mmdit_mask
@@ -21,7 +24,7 @@ from vsf_pack.vsf_core.layout import Layout, Role, Spans, take
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def _of(spans: Spans, *roles: Role) -> list[slice]:
+def of(spans: Spans, *roles: Role) -> list[slice]:
     return [s for role, s in spans if role in roles]
 
 
@@ -63,13 +66,13 @@ class TwoBranches(Rival):
         z = torch.empty_like(q)
         branches = []
         for text in (("P",), negatives):
-            queries, seen = _of(rows, *text, "I"), _of(cols, *text, "I")
+            queries, seen = of(rows, *text, "I"), of(cols, *text, "I")
             out = torch.empty_like(q)
             if queries:
                 _put(out, queries, attend(take(q, queries), take(k, seen), take(v, seen), mask if text == ("P",) else None))
-            _put(z, _of(rows, *text), take(out, _of(rows, *text)))
-            branches.append(take(out, _of(rows, "I")))
-        _put(z, _of(rows, "I"), self.combine(*branches))
+            _put(z, of(rows, *text), take(out, of(rows, *text)))
+            branches.append(take(out, of(rows, "I")))
+        _put(z, of(rows, "I"), self.combine(*branches))
         return z
 
 
@@ -110,8 +113,8 @@ class DenseVSF(Rival):
         cols = layout.key_spans(k.shape[-2])
         keys, values = [k], [v]
         for c, n in enumerate(layout.negatives):
-            keys.append(take(k, _of(cols, c)))
-            values.append(-n.alpha * take(v, _of(cols, c)))
+            keys.append(take(k, of(cols, c)))
+            values.append(-n.alpha * take(v, of(cols, c)))
         whole = mmdit_mask(layout, q.shape[-2], k.shape[-2]).to(q)[:, None]
         return attend(q, torch.cat(keys, dim=-2), torch.cat(values, dim=-2), whole)
 
@@ -137,9 +140,9 @@ class Flip(Rival):
              attend_lse: Any) -> Tensor:
         cols = layout.key_spans(k.shape[-2])
         v = v.clone()
-        mean = take(v, _of(cols, "P")).mean(dim=-2, keepdim=True) if self.about_mean else 0.0
+        mean = take(v, of(cols, "P")).mean(dim=-2, keepdim=True) if self.about_mean else 0.0
         for c, n in enumerate(layout.negatives):
-            for s in _of(cols, c):
+            for s in of(cols, c):
                 v[..., s, :] = mean - n.alpha * (v[..., s, :] - mean)
         return attend(q, k, v, None)
 
@@ -153,9 +156,45 @@ class NoMask(Rival):
         cols = layout.key_spans(k.shape[-2])
         keys, values = [k], [v]
         for c, n in enumerate(layout.negatives):
-            keys.append(take(k, _of(cols, c)))
-            values.append(-n.alpha * take(v, _of(cols, c)))
+            keys.append(take(k, of(cols, c)))
+            values.append(-n.alpha * take(v, of(cols, c)))
         return attend(q, torch.cat(keys, dim=-2), torch.cat(values, dim=-2), None)
+
+
+class WithoutSingleBlocks(VSFAttention):
+    """VSF in Flux.1's double blocks alone: in the single ones the image does not see the negative."""
+    single = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        self.single = kwargs["transformer_options"]["block_type"] == "single"
+        return super().__call__(*args, **kwargs)
+
+    def join(self, layout: Layout, *args: Any) -> Tensor:
+        if self.single:
+            unseen = tuple(dataclasses.replace(n, beta=math.inf) for n in layout.negatives)
+            layout = dataclasses.replace(layout, negatives=unseen)
+        return super().join(layout, *args)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnPositions(Rival):
+    """VSF whose copy N1 does not stay where its original is: one step away on Flux.1's first rotary axis, where text and
+    image are all at 0. axes_dim: channels of each axis."""
+    axes_dim: tuple[int, ...] = (16, 56, 56)
+
+    def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attend,
+             attend_lse: Any) -> Tensor:
+        rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+        position = torch.zeros(1, 1, len(self.axes_dim), device=k.device)
+        position[..., 0] = 1
+        turn = EmbedND(sum(self.axes_dim), 10000, list(self.axes_dim))(position)
+        moved = k.clone()
+        for s in of(cols, *range(len(layout.negatives))):
+            moved[..., s, :] = apply_rope1(k[..., s, :], turn)
+        z = vsf_attention_concatenated(q, k, v, layout, attend, mask)
+        image = of(rows, "I")
+        _put(z, image, take(vsf_attention_concatenated(q, moved, v, layout, attend, mask), image))
+        return z
 
 
 def posterior_step(p: Tensor, x_s: Tensor, x_t: Tensor, s: float, t: float, denoised: Tensor, denoised_negative: Tensor,

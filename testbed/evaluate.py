@@ -82,13 +82,18 @@ def stack(pipe: pipeline.Pipeline, prompts: list[str]) -> Any:
     return [[torch.cat([states for states, _ in encoded]), extra]]
 
 
-def generate(pipe: pipeline.Pipeline, rule: Rule, pairs: list[scenes.Pair], steps: int) -> np.ndarray:
-    """uint8 pictures [n, 128, 128, 3], one a pair; the noise of pair k is that of seed k whatever the rule."""
+def by_subject(pairs: list[scenes.Pair]) -> dict[str, list[int]]:
+    """The pairs' places in the list, by subject: those that can be sampled as one batch."""
     groups: dict[str, list[int]] = collections.defaultdict(list)
     for index, pair in enumerate(pairs):
         groups[pair.scene.subject].append(index)
+    return groups
+
+
+def generate(pipe: pipeline.Pipeline, rule: Rule, pairs: list[scenes.Pair], steps: int) -> np.ndarray:
+    """uint8 pictures [n, 128, 128, 3], one a pair; the noise of pair k is that of seed k whatever the rule."""
     pictures = np.empty((len(pairs), scenes.SIZE, scenes.SIZE, 3), np.uint8)
-    for subject, members in groups.items():
+    for subject, members in by_subject(pairs).items():
         positive = stack(pipe, [pairs[i].positive for i in members])
         model, positive, negative, cfg = rule.prepare(pipe, scenes.PARTS[subject], positive)
         pictures[members] = pipe.decode(pipe.sample(model, positive, members, steps, cfg, negative))

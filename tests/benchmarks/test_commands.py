@@ -20,3 +20,20 @@ def test_bench(tmp_path):
     assert all(row["time_ratio"] > 0 for part in ("forward", "attention") for row in results[part])
     assert (tmp_path / "speed.png").stat().st_size > 1000
     assert "| CFG |" in (tmp_path / "table.md").read_text()
+
+
+def test_evidence(tmp_path):
+    """One architecture, two methods; a second call finds all of it on disk."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "evidence.py"), "--quick", "--out", str(tmp_path),
+               "--architectures", "flux", "--methods", "VSF", "NASA"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {row["method"] for row in results["sweep"]} == {"none", "VSF", "NASA"}
+    assert len(results["sweep"]) == 1 + 2 * 8
+    assert {"VSF", "no mask", "single blocks left out"} <= {row["method"] for row in results["ablations"]}
+    assert len(results["mass"][0]["mass"][0]) == 3, "layers"
+    assert "| NASA |" in (tmp_path / "table.md").read_text()
+    for name in ("curves", "ablations", "grid-flux", "mass-flux"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000

@@ -5,19 +5,24 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import vsf
+from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 from vsf_pack.nodes.glue.conditioning import NegativePrompt
 from vsf_pack.nodes.glue.patch import attach
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "testbed")]
 
+import mass  # noqa: E402
 import rivals  # noqa: E402
+import scenes  # noqa: E402
 
 N, P, I = slice(0, 3), slice(3, 7), slice(7, 15)  # noqa: E741  the paper's letters
 JOINT = Layout((Segment(0, 3), Segment("P", 4), Segment("I", None)), (Negative(2.0, 0.4),))
@@ -102,6 +107,59 @@ def test_flip(qkv, about_mean):
             mean = v[b, h, P].mean(0) if about_mean else torch.zeros(8, dtype=torch.float64)
             flipped[b, h, N] = mean - 2.0 * (v[b, h, N] - mean)
     torch.testing.assert_close(rivals.Flip(about_mean).join(JOINT, *qkv, None, sdpa, None), plain(q, k, flipped))
+
+
+def test_positions_of_its_own(qkv):
+    """The image reads the negative's keys turned by one step; all other rows keep them."""
+    q, k, v = (t.float() for t in qkv)  # ComfyUI's rotations are in fp32
+    turned = k.clone()
+    for pair in range(2):  # the first axis has 4 of the 8 channels here: two planes, turned by 1 and by 1 / sqrt(10000)
+        angle = 10000.0 ** -(pair / 2)
+        x, y = k[:, :, N, 2 * pair], k[:, :, N, 2 * pair + 1]
+        turned[:, :, N, 2 * pair] = math.cos(angle) * x - math.sin(angle) * y
+        turned[:, :, N, 2 * pair + 1] = math.sin(angle) * x + math.cos(angle) * y
+    expected = vsf_attention_dense(q, k, v, JOINT)
+    expected[:, :, I] = vsf_attention_dense(q, turned, v, JOINT)[:, :, I]
+    found = rivals.OwnPositions(axes_dim=(4, 2, 2)).join(JOINT, q, k, v, None, sdpa, None)
+    torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_single_blocks_left_out():
+    """In a single block the image's rows are the positive's; in a double block they are VSF's."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (2.0 * torch.randn(2, 2, 15, 8, generator=g) for _ in range(3))
+    attention = rivals.WithoutSingleBlocks([JOINT], None)
+    found = {kind: attention(optimized_attention.__wrapped__, q, k, v, 2, skip_reshape=True, skip_output_reshape=True,
+                             transformer_options={"block_type": kind}) for kind in ("double", "single")}
+    torch.testing.assert_close(found["double"], vsf_attention_dense(q, k, v, JOINT).float())
+    torch.testing.assert_close(found["single"][:, :, I], plain(q[:, :, I], k[:, :, 3:], v[:, :, 3:]))
+
+
+@pytest.mark.parametrize("layout", [JOINT, CROSS], ids=["joint", "cross"])
+def test_mass(qkv, layout):
+    """1 - W, by its definition: the flipped keys' share of an image token's softmax over all keys that it sees."""
+    q, k, v = qkv if layout is JOINT else (qkv[0], qkv[1][:, :, :7], qkv[2][:, :, :7])
+    seen = mass.MassSeen()
+    seen.forwards.append([])
+    out = seen.join(layout, q, k, v, None, sdpa, None)
+    torch.testing.assert_close(out, vsf_attention_dense(q, k, v, layout))
+    negative, image = (N, I) if layout is JOINT else (slice(4, 7), slice(0, 15))
+    logits = q @ k.mT / math.sqrt(8)
+    logits[..., negative] -= 0.4
+    torch.testing.assert_close(seen.forwards[0][0], logits.softmax(-1)[:, :, image, negative].sum(-1).mean(1))
+
+
+def test_mass_on_the_part():
+    """An even map lies on the part as elsewhere, the part's own area lies there alone but for tokens that it half covers."""
+    pairs = scenes.prompt_pairs(8)
+    areas = np.stack([mass.part_area(pair) for pair in pairs])
+    assert (areas.max((1, 2)) > 0.3).all() and (areas.min((1, 2)) == 0).all()
+    even = mass.summary(np.full((8, 2, 3, 8, 8), 0.2), pairs)
+    np.testing.assert_allclose(even["mass"], np.full((2, 3), 0.2))
+    np.testing.assert_allclose(even["on_part_over_elsewhere"], np.ones((2, 3)))
+    own = mass.summary(areas[:, None, None], pairs)
+    assert own["mass"][0][0] == pytest.approx(areas.mean())
+    assert own["on_part_over_elsewhere"][0][0] > 5
 
 
 RIVALS = [rivals.NASA(), rivals.NAG(), rivals.DenseVSF(), rivals.ConcatenatedVSF(), rivals.Flip(), rivals.Flip(about_mean=True)]
