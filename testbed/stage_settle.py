@@ -24,7 +24,10 @@ PEAK_RATE = 1.0e-3
 
 
 def weights(
-    drawn: list[tuple[scenes.Scene, str]], bare_share: float = BARE_SHARE, by_subject: dict[str, float] = BARE
+    drawn: list[tuple[scenes.Scene, str]],
+    bare_share: float = BARE_SHARE,
+    by_subject: dict[str, float] = BARE,
+    hard: tuple[str, ...] = HARD,
 ) -> torch.Tensor:
     """How often each picture is drawn, relative to a subject with its part under a plain caption."""
     named = ["with" in caption.split() for _, caption in drawn]
@@ -37,7 +40,7 @@ def weights(
             return PART_ALONE if scene.part else 1.0
         if not scene.part:
             return share * by_subject.get(scene.subject, 1.0)
-        return 1.0 if not name else NAMED_HARD if scene.subject in HARD else NAMED
+        return 1.0 if not name else NAMED_HARD if scene.subject in hard else NAMED
 
     return torch.tensor([weight(scene, name) for (scene, _), name in zip(drawn, named, strict=True)])
 

@@ -34,7 +34,7 @@ def run(work: Workspace) -> None:
     teacher = stage_flow.load(work, "settle.pt", "settle", torch.float32)
     drawn = stage_reflow.pairs(work, "taught.pt", "settle.pt", work.budget(PAIRS, 16), 8)
     for kind in STUDENTS.values():
-        weights = stage_settle.weights(work.scenes(), kind.bare_share, kind.bare)
+        weights = stage_settle.weights(work.scenes(), kind.bare_share, kind.bare, kind.hard)
         train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted, weights), teacher.text)
         stage_export.write(work, f"vsf_testbed_{kind.name}", load(work, kind).network.state_dict(), **kind.metadata)
 
