@@ -31,7 +31,6 @@ import numpy as np
 import pipeline
 import scenes
 import score
-import student
 import torch
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -176,7 +175,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=pathlib.Path, default=pipeline.WEIGHTS)
-    parser.add_argument("--architecture", choices=("sd3", *student.STUDENTS), default="sd3")
+    parser.add_argument("--architecture", choices=pipeline.SCALES, default="sd3")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed" / "evaluation")
     parser.add_argument("--count", type=int, default=200, help="prompt pairs")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])

@@ -23,8 +23,8 @@ import torch
 from comfy_pack.clip import load_clip
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCALES = {"sd3": 1.75, "flux": 1.75, "wan": 1.75}
-"""The models, by architecture, and the one scale (bias 0) of each that README's table is about."""
+SCALES = {"sd3": 1.75, "flux": 1.35}
+"""The models that have weights here, by architecture, and the one scale (bias 0) of each that README's table is about."""
 WEIGHTS = HERE / "weights"
 Conditioning = list[list[Any]]
 

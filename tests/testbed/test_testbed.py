@@ -25,6 +25,8 @@ import score  # noqa: E402
 import student  # noqa: E402
 
 PICTURES = 200
+FIXED = (pipeline.SCALES["sd3"], 0.0)
+"""The one setting (scale, bias) of README's table."""
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +49,9 @@ def measured(pipe, scorer) -> dict[tuple[int, str], dict]:
     return dict(zip(rules, rows, strict=True))
 
 
-FIXED = (1.75, 0.0)
-"""The one setting (scale, bias) of README's table."""
-
-
 def test_weights_are_small():
     sizes = {f.stem.removeprefix("vsf_testbed_"): f.stat().st_size for f in (TESTBED / "weights").glob("*.safetensors")}
-    assert set(sizes) == {"sd3", "vae", "text", "scorer", *student.STUDENTS}
+    assert set(sizes) == {*pipeline.SCALES, "vae", "text", "scorer"}
     assert sum(size for name, size in sizes.items() if name not in student.STUDENTS) <= 25e6
     assert sum(sizes.values()) <= 35e6
 
@@ -123,6 +121,28 @@ def test_ablations_are_worse(measured):
 def test_cfg_oversaturates(measured):
     """CFG above 1 is not what a few-step model can take: it costs quality."""
     assert measured["CFG 4"]["quality"] < measured["none"]["quality"] - 0.02
+
+
+@pytest.fixture(scope="module", params=[name for name in pipeline.SCALES if name != "sd3"])
+def taught(request, scorer) -> dict[tuple[int, str], dict]:
+    """Rows of a model in another architecture: half the pictures, at both numbers of steps."""
+    nodes, pipe = vsf.node_classes(), pipeline.Pipeline(architecture=request.param)
+    rules = {"none": evaluate.none_rule(), "VSF": evaluate.vsf_rule(nodes, pipeline.SCALES[request.param], 0.0)}
+    rows = evaluate.evaluate(pipe, scorer, list(rules.values()), scenes.prompt_pairs(PICTURES // 2), [8, 4])
+    return {(row["steps"], name): row for row, name in zip(rows, [*rules] * 2, strict=True)}
+
+
+def test_other_architectures_without_a_negative(taught):
+    for steps in (8, 4):
+        assert taught[steps, "none"]["part_absent"] <= 0.15
+        assert taught[steps, "none"]["subject_kept"] >= 0.98
+
+
+def test_vsf_in_other_architectures(taught):
+    """Single-stream blocks (Flux.1) and cross-attention (Wan): README's tables have all pictures."""
+    assert taught[8, "VSF"]["part_absent"] >= 0.82
+    assert taught[8, "VSF"]["subject_kept"] >= 0.96
+    assert taught[8, "VSF"]["quality"] >= taught[8, "none"]["quality"] - 0.03
 
 
 def test_vocabulary_covers_the_pairs():
