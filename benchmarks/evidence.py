@@ -183,7 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     options.out.mkdir(parents=True, exist_ok=True)
-    pairs = scenes.prompt_pairs(8 if options.quick else options.count)
+    pairs = scenes.prompt_pairs(2 if options.quick else options.count)
     steps = [1] if options.quick else options.steps
     methods = {name: METHODS[name] for name in options.methods}
     if options.child is not None:

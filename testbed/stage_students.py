@@ -74,7 +74,7 @@ def load(work: Workspace, kind: type[Student]) -> Student:
 
 
 def preview(work: Workspace, kind: type[Student], text: torch.nn.Module) -> None:
-    ids = text_encoder.tokens([pair.positive for pair in scenes.prompt_pairs(16)])
+    ids = text_encoder.tokens([pair.positive for pair in scenes.prompt_pairs(work.budget(16, 2))])
     noise = torch.randn(len(ids), *denoiser.LATENT_SHAPE, generator=torch.Generator().manual_seed(1))
     model, decoder = load(work, kind), stage_ae.load(work)
     with torch.no_grad():
