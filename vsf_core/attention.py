@@ -62,11 +62,15 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
     return torch.cat(outs, dim=2), torch.cat(sums, dim=2)
 
 
-@cache
+@torch.compiler.assume_constant_result  # torch.compile asks while it traces, instead of breaking its graph
 def _is_exact(kernel: LSEKernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this PyTorch build's kernel gives the right log-sum-exp; asked once per process.
+    """Whether this PyTorch build's kernel gives the right log-sum-exp; asked once per process."""
+    return _examined(kernel, device, dtype)
 
-    These operators are PyTorch's own but not documented: a build that lacks one, or gives another unit, must not be
+
+@cache
+def _examined(kernel: LSEKernel, device: torch.device, dtype: torch.dtype) -> bool:
+    """These operators are PyTorch's own but not documented: a build that lacks one, or gives another unit, must not be
     believed.
     """
     generator = torch.Generator().manual_seed(0)

@@ -14,7 +14,6 @@ attention and are written over; the image's attention to a negative is merged CH
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -100,26 +99,19 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
     return z
 
 
-@contextmanager
-def _flipped(v: Tensor, cols: Spans, layout: Layout) -> Iterator[Tensor]:
-    """The values with the negatives' flipped, in their own place; put back at the end."""
+def _flip_(v: Tensor, cols: Spans, layout: Layout) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
+    """The values with the negatives' flipped, in their own place where that can be; and what stood there, to be put back."""
     flips = v.new_ones(v.shape[-2], 1)
     for c, s in cols:
         if isinstance(c, int):
             flips[s] = -layout.negatives[c].alpha
     shared = any(step == 0 and size > 1 for step, size in zip(v.stride(), v.shape, strict=True))
     if v.requires_grad or shared:  # autograd keeps them, or they are others' too
-        yield v * flips
-        return
-    negatives = _negatives(cols)
-    kept = [v[..., s, :].clone() for s in negatives]
-    try:
-        for s in negatives:
-            v[..., s, :].mul_(flips[s])
-        yield v
-    finally:
-        for s, values in zip(negatives, kept, strict=True):
-            v[..., s, :] = values
+        return v * flips, []
+    kept = [(s, v[..., s, :].clone()) for s in _negatives(cols)]
+    for s, _ in kept:
+        v[..., s, :].mul_(flips[s])
+    return v, kept
 
 
 def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
@@ -143,8 +135,13 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         own_mask = None if mask is None else _mask_rows(mask, rows, "P")
         _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
     if image := _of(rows, "I"):
-        with _flipped(v, cols, layout) as values:
-            _spread(attend(take(q, image), k, values, _image_mask(mask, q, rows, cols, layout)), z, image)
+        own_mask = _image_mask(mask, q, rows, cols, layout)
+        flipped, kept = _flip_(v, cols, layout)
+        try:
+            _spread(attend(take(q, image), k, flipped, own_mask), z, image)
+        finally:
+            for s, values in kept:
+                v[..., s, :] = values
     return z
 
 

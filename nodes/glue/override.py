@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention as comfy_attention
+import torch
 from torch import Tensor
 
 from ...vsf_core.attention import LSEKernel, find_lse_kernel, math_attention
@@ -50,7 +51,7 @@ class VSFAttention:
                               skip_output_reshape=skip_output_reshape, **kwargs)
         self.calls += layout.has_image_queries
         if not skip_reshape:
-            q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+            q = q.view(*q.shape[:2], heads, -1).transpose(1, 2)
             k, v = (_split_heads(t, q.shape[-1]) for t in (k, v))
 
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -99,7 +100,7 @@ class VSFAttention:
         kernel = find_lse_kernel(q, k, v) if pytorch and mask is None else None
         if kernel is None and any(n.region is not None for n in layout.negatives):
             kernel = find_lse_kernel(q, k, v) or math_attention
-        if self.calls == 1:
+        if self.calls == 1 and not torch.compiler.is_compiling():
             log.debug("VSF: attention of %s by %s", tuple(q.shape),
                       f"log-sum-exp merge ({kernel.__name__})" if kernel is not None
                       else f"concatenated keys ({getattr(self.previous or func, '__name__', 'override')})")
@@ -108,4 +109,4 @@ class VSFAttention:
 
 def _split_heads(t: Tensor, head_dim: int) -> Tensor:
     """(B, L, H*D), or SD3's values (B, L, H, D), to (B, H, L, D)."""
-    return (t if t.ndim == 4 else t.unflatten(-1, (-1, head_dim))).transpose(1, 2)
+    return (t if t.ndim == 4 else t.view(*t.shape[:2], -1, head_dim)).transpose(1, 2)

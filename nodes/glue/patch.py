@@ -41,12 +41,22 @@ class Run:
     """State of one sampling run. windows, encoded: of each negative; positive: uuids of the positive conditionings."""
     windows: list[SigmaWindow]
     encoded: list[Encoded]
-    positive: frozenset[Any]
+    is_positive: Callable[[dict[str, Any]], bool]
     calls_seen: int = 0  # forwards in which our override was called
     steps_seen: int = 0
     steps_in_window: int = 0
     tagged: int = 0
     tags: dict[tuple[tuple[int, ...], int], NegativesCond] = field(default_factory=dict)
+
+
+def _positives(conds: dict[str, list[dict[str, Any]]]) -> Callable[[dict[str, Any]], bool]:
+    """Whether an entry of a run's conditionings is a positive one. conds: what the guider has, by name.
+
+    An entry that is limited to an area is given a partner in every other list, with its own uuid and the other's texts
+    (create_cond_with_same_area_if_none, comfy/samplers.py): only the texts, model_conds, tell the two apart.
+    """
+    positive = {id(entry["model_conds"]): name == "positive" for name, entries in conds.items() for entry in entries}
+    return lambda entry: positive.get(id(entry["model_conds"]), False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ class VSFPatch:
         encode = getattr(self.family, "encode", plain_tokens)
         device = guider.model_patcher.load_device  # once, and not in every step
         encoded = [{name: t.to(device) for name, t in encode(guider.inner_model, n).items()} for n in self.negatives]
-        run = Run(windows, encoded, frozenset(entry["uuid"] for entry in guider.conds["positive"]))
+        run = Run(windows, encoded, _positives(guider.conds))
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
         log.info("VSF: %s", "; ".join(f"negative of {e[TEXT].shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
                                       for n, e in zip(self.negatives, encoded, strict=True)))
@@ -164,7 +174,7 @@ class VSFPatch:
         return run.tags[active, length]
 
     def _tagged(self, run: Run, entry: dict[str, Any], active: tuple[int, ...]) -> dict[str, Any]:
-        if entry.get("uuid") not in run.positive:
+        if not run.is_positive(entry):
             return entry
         run.tagged += 1
         text = entry["model_conds"].get(text_key(self.family))

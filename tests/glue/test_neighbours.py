@@ -57,6 +57,19 @@ def test_attention_chosen_for_the_model(model, model64, order):
     assert close(tiny.sample(patched, POSITIVE), ref)
 
 
+@pytest.mark.parametrize("limited", ["positive", "negative", "both"])
+def test_areas_with_cfg(model, model64, limited):
+    """ComfyUI gives an entry with an area a partner among the others, with the same uuid."""
+    def conds(name: str, seed: int) -> list:
+        whole, part = tiny.conditioning(7, seed), tiny.conditioning(7, seed + 10)
+        area = {"area": (4, 4, 2 if name == "negative" else 0, 0), "strength": 0.7}
+        return [*whole, [part[0][0], {**part[0][1], **area}]] if limited in (name, "both") else whole
+    positive, other = conds("positive", 1), conds("negative", 4)
+    ref = tiny.sample(reference.patch(model64, reference.RefNegative(tiny.tokens(5, 2), 2.0, 0.3)), positive, other, cfg=3.0)
+    assert close(tiny.sample(vsf.guide(model, vsf.negative(), bias=0.3), positive, other, cfg=3.0), ref)
+    assert not close(tiny.sample(model, positive, other, cfg=3.0), ref)
+
+
 def run_guider(guider, steps: int = 2) -> torch.Tensor:
     noise = torch.randn(2, 16, 8, 6, generator=torch.Generator().manual_seed(0))
     sampling = guider.model_patcher.get_model_object("model_sampling")

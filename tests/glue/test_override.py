@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import VERSION
 from vsf_pack.nodes.glue.override import OVERRIDE, VSFAttention
+from vsf_pack.nodes.glue.patch import CompiledApart
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 
@@ -129,3 +130,22 @@ def test_tensors_in_containers():
     q, k, v = heads_first()
     boxes = [comfy_attention.AttentionTensorContainer(t) for t in (q, k, v)]
     check(comfy_attention.attention_pytorch(*boxes, H, skip_reshape=True, transformer_options=options()), q, k, v)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_compiles_as_one_graph(merged):
+    """No graph breaks of ours: TorchCompileModel's frames stay whole around ComfyUI's PyTorch attention."""
+    torch._dynamo.reset()
+    q, k, v = heads_first()
+
+    def previous(func, *args, **kwargs):
+        return func(*args, **kwargs)
+
+    def call(q, k, v):
+        own = options(previous=None if merged else previous)
+        return comfy_attention.attention_pytorch(flat(q), flat(k), v.transpose(1, 2), H, transformer_options=own)
+
+    call(q, k, v)  # whether a kernel is to be believed is found out before, in the first step's sampling
+    with CompiledApart():
+        out = torch.compile(call, fullgraph=True, backend="aot_eager")(q, k, v)
+    check(out, q, k, v)
