@@ -4,7 +4,6 @@ Fair: every method has BUDGET settings over its own parameters, no more and no l
 """
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import pathlib
 import sys
@@ -17,7 +16,7 @@ sys.path[:0] = [str(ROOT / "testbed"), str(ROOT / "benchmarks")]
 import evaluate  # noqa: E402
 import pipeline  # noqa: E402
 
-NODES = asyncio.run(pipeline.pack_nodes(ROOT))  # loads the pack as vsf_pack
+NODES = pipeline.pack_nodes(ROOT)  # loads the pack as vsf_pack
 
 import rivals  # noqa: E402
 from vsf_pack.nodes.glue.conditioning import negative_prompts  # noqa: E402

@@ -17,7 +17,6 @@ is the same, and their positives travel as the rows of one conditioning.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import collections
 import dataclasses
 import json
@@ -191,7 +190,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     rules = [none_rule(), *map(cfg_rule, options.cfg)]
     if options.scales or options.padding_scales:
-        nodes = asyncio.run(pipeline.pack_nodes())
+        nodes = pipeline.pack_nodes()
         rules += [vsf_rule(nodes, scale, bias) for bias in options.biases for scale in options.scales]
         rules += [vsf_rule(nodes, scale, 0.0, padding=True) for scale in options.padding_scales]
     rules += map(whole_flip_rule, options.flip_scales)

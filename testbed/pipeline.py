@@ -4,10 +4,12 @@ that its nodes call.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import pathlib
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import comfy_env  # noqa: F401  (before comfy)
@@ -44,11 +46,15 @@ def load_pack(root: pathlib.Path = HERE.parent, name: str = "vsf_pack") -> types
     return sys.modules[name]
 
 
-async def pack_nodes(root: pathlib.Path = HERE.parent) -> dict[str, type]:
-    """node id -> node class of the shipped pack, through its `comfy_entrypoint`."""
-    entry = load_pack(root).comfy_entrypoint()
-    extension = await entry if hasattr(entry, "__await__") else entry
-    return {node.define_schema().node_id: node for node in await extension.get_node_list()}
+def pack_nodes(root: pathlib.Path = HERE.parent) -> dict[str, type]:
+    """node id -> node class of the shipped pack, through its `comfy_entrypoint`. In a thread: the caller's may have an event
+    loop (Playwright's browser, a notebook)."""
+
+    async def load() -> list[type]:
+        return await (await load_pack(root).comfy_entrypoint()).get_node_list()
+
+    with ThreadPoolExecutor(1) as pool:
+        return {node.define_schema().node_id: node for node in pool.submit(asyncio.run, load()).result()}
 
 
 class Pipeline:

@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+import vsf
 from aiohttp import web
 from PIL import Image, PngImagePlugin
 
@@ -33,8 +34,8 @@ import comfy_server  # noqa: E402
 import scenes  # noqa: E402
 import score  # noqa: E402
 import testbed_workflows  # noqa: E402
+from neggenbench import __main__ as command_line  # noqa: E402
 from neggenbench import examples, report, store, testbed_judge, workflow  # noqa: E402
-from neggenbench.__main__ import main  # noqa: E402
 from neggenbench.errors import AnswerFailed, BenchError  # noqa: E402
 from neggenbench.judge import RULES, Judge, Unusable, Usage, verdict  # noqa: E402
 from neggenbench.pairs import FIELDS, OWN_PAIRS, Pair, read_pairs  # noqa: E402
@@ -51,6 +52,11 @@ EDITED = {
     "3": {"class_type": "Edit", "inputs": {"images": ["1", 0], "text": "remove the {negative}, {{kept}}", "scale": "{scale}"}},
     "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}, "_meta": {"title": "Edited"}},
 }
+
+
+def main(arguments: list[str]) -> int:
+    """The command."""
+    return vsf.apart(command_line.main, arguments)
 
 
 # --- stand-ins
@@ -496,7 +502,7 @@ def ask(judge: FakeJudge, **settings: Any) -> tuple[dict, Usage, Usage]:
             return *await client.ask(store.plain_png(picture_of(PLAIN, "2")), PAIR), client.spent
 
     with serve(judge.app) as address:
-        return asyncio.run(run(address))
+        return vsf.apart(asyncio.run, run(address))
 
 
 def test_request():

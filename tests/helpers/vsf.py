@@ -2,20 +2,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import tiny
 import vsf_pack
 from vsf_pack.nodes.glue.conditioning import WORDS
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
 
+T = TypeVar("T")
+
+
+def apart(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread: Playwright's browser, in another test, keeps an event loop on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
+
 
 def node_classes() -> dict[str, type]:
-    """id -> class, through the pack's entry point. In a thread: Playwright's browser keeps an event loop on this one."""
+    """id -> class, through the pack's entry point."""
     async def load() -> list[type]:
         return await (await vsf_pack.comfy_entrypoint()).get_node_list()
-    with ThreadPoolExecutor(1) as pool:
-        return {node.GET_SCHEMA().node_id: node for node in pool.submit(asyncio.run, load()).result()}
+    return {node.GET_SCHEMA().node_id: node for node in apart(asyncio.run, load())}
 
 
 def negative(length: int = 5, seed: int = 2, **options) -> list:
