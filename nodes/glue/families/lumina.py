@@ -21,8 +21,8 @@ NEGATIVES = "vsf_lumina_negatives"
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
-    call.options[NEGATIVES] = tokens
     model = call.base_model.diffusion_model
+    call.options[NEGATIVES] = model, tokens
     patch, multiple = model.patch_size, model.pad_tokens_multiple or 1
     references, captions, siglip = (call.conds.get(k) or [] for k in ("ref_latents", "ref_contexts", "siglip_feats"))
     images = [-(-t.shape[-2] // patch) * -(-t.shape[-1] // patch) for t in (*references, call.x)]
@@ -41,8 +41,9 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
 def with_negatives(original: Callable[..., tuple], options: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
     """NextDiT.patchify_and_embed, with the negatives of a call before its sequence."""
     sequence, mask, image_sizes, text_lengths, rotations, noisy = original(*args, **kwargs)
-    model, refined, rotated = original.__self__, [], []
-    for tokens in options[NEGATIVES]:
+    model, negatives = options[NEGATIVES]  # another node's patch may be the original
+    refined, rotated = [], []
+    for tokens in negatives:
         (n, *_), (rotation, *_), _ = model.embed_cap(tokens.to(sequence), device=sequence.device)
         n, rotation = n[:, :tokens.shape[1]], rotation[:, :tokens.shape[1]]  # without the padding
         for layer in model.context_refiner:
