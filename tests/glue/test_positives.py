@@ -106,8 +106,8 @@ def test_a_call_around_calc_cond_batch_is_refused(case):
     def around(args):
         entry = args["cond"][0]
         inputs = {k: c.process_cond(batch_size=1, area=None).cond for k, c in entry["model_conds"].items()}
-        args["model"].apply_model(args["input"], args["sigma"], transformer_options=args["model_options"]["transformer_options"],
-                                  **inputs)
+        options = args["model_options"]["transformer_options"]
+        args["model"].apply_model(args["input"], args["sigma"], transformer_options=options, **inputs)
     model = guided(case)
     model.set_model_sampler_post_cfg_function(around)
     with pytest.raises(ValueError, match="VSF: use a sampler built on ComfyUI's guiders"):
@@ -129,7 +129,8 @@ def tiles(apply, args):
     return apply(torch.cat([x, x]), torch.cat([t, t]), **rows_of(c, lambda v: torch.cat([v, v])))[:len(x)]
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux1", "sd1.5", "wan2.1-t2v", "z-image", "hunyuan-video", "pixart-alpha", "ace-step"])
+@pytest.mark.parametrize("name", ["sd3", "flux1", "sd1.5", "wan2.1-t2v", "z-image", "hunyuan-video", "pixart-alpha",
+                                  "ace-step"])
 @pytest.mark.parametrize("wrapper", [single, tiles])
 def test_other_rows_than_comfyui_batched(name, wrapper):
     """A model_function_wrapper may give the model single rows, or tiles."""
