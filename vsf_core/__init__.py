@@ -6,8 +6,9 @@ softmax that stays with the positive keys.
 
     merge      Z = W Z+ - alpha (1-W) Z-, from two attentions and their log-sum-exp
     attention  attention calls that return their log-sum-exp
+    contrast   the context rule: a negative read within the prompt, by the difference of the two
     layout     where P, I and the negatives stand in an attention call
-    forms      VSF attention over such a layout: the merged form and the concatenated form
-    dense      the paper's mask, written out: the readable reference
+    forms      both rules over such a layout: the merged form and the concatenated form
+    dense      both written out in double precision: the readable reference
     schedule   when a negative acts
 """

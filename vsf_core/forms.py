@@ -1,15 +1,19 @@
-"""VSF attention over a layout, in two exact forms.
+"""Attention with negatives over a layout, in two exact forms; of the paper's rule, of the context rule, and of both together.
 
 merged         the model's own attention over the positive keys, joined by log-sum-exp with the negatives' few keys.
-concatenated   the paper's equation: one attention per group of queries, N1 among the keys that the image may see. For
-               backends that tell no log-sum-exp; beta becomes a key-wise bias of shape [1, 1, 1, Lk].
+concatenated   the paper's equation: one attention per group of queries, N1 among the keys that the image may see; by the
+               context rule, one more for each context. For backends that tell no log-sum-exp; beta becomes a key-wise bias
+               of shape [1, 1, 1, Lk].
 
-q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), after RoPE, in the layout's order; the result is (B, H, Lq, D). Both leave P's
-rows and, but for the flipped copies, I's exactly as the model has them without a negative. In joint attention a negative's
-own tokens see themselves and the image; in a text refiner, themselves; in cross-attention there are none among the queries.
+q: (B, H, Lq, D); k, v: (B, Hkv, Lk, D), after RoPE, in the layout's order; the result is (B, H, Lq, D). Both leave P's and
+B's rows and, but for the flipped copies and the push, I's exactly as the model has them without a negative. In joint
+attention a negative's own tokens see themselves and the image; in a text refiner, themselves; in cross-attention there are
+none among the queries. A context's own tokens also see B. Where both rules meet, the push is that of the model without a
+negative, and is taken from what the paper's rule has made.
 
-Neither copies keys, values or the result where the positive tokens adjoin: FEW rows of negatives ride along in the main
-attention and are written over; the image's attention to a negative is merged CHUNK values at a time.
+Neither copies keys, values or the result where the positive tokens adjoin (with contexts: where B and I do): FEW rows of
+negatives ride along in the main attention and are written over; the image's attention to a negative is merged CHUNK values
+at a time.
 """
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .layout import Layout, Role, Spans, take
+from . import contrast
+from .layout import POSITIVE, Context, Layout, Negative, Role, Spans, take
 from .merge import flipped_lse, merge, merge_
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -40,11 +45,11 @@ def _negatives(spans: Spans) -> list[slice]:
 
 
 def _within_positive(spans: Spans) -> Spans:
-    """The same tokens, counted in a sequence that has P and I alone."""
+    """The same tokens, counted in a sequence without negatives."""
     inside: Spans = []
     at = 0
     for role, s in spans:
-        if role in ("P", "I"):
+        if role in POSITIVE:
             inside.append((role, slice(at, at + s.stop - s.start)))
             at += s.stop - s.start
     return inside
@@ -67,36 +72,107 @@ def _chunks(q: Tensor, spans: list[slice]) -> Iterator[tuple[slice, slice]]:
 
 def _positive_attention(q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Spans,
                         attend: LSEAttention) -> tuple[Tensor, Tensor]:
-    """Attention over P and I, for every query; what stands in the negatives' rows means nothing."""
-    k, v = take(k, _of(cols, "P", "I")), take(v, _of(cols, "P", "I"))
+    """Attention over P, B and I, for every query; what stands in the negatives' rows means nothing."""
+    k, v = take(k, _of(cols, *POSITIVE)), take(v, _of(cols, *POSITIVE))
     if sum(s.stop - s.start for s in _negatives(rows)) <= FEW:
         z, lse = attend(q, k, v)
         return (z.clone(), lse.clone()) if z.requires_grad else (z, lse)  # autograd keeps what a kernel gives
     z, lse = _empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.promote_types(q.dtype, torch.float32))
-    z_positive, lse_positive = attend(take(q, _of(rows, "P", "I")), k, v)
-    for (_, s), (_, inside) in zip([r for r in rows if r[0] in ("P", "I")], _within_positive(rows), strict=True):
+    z_positive, lse_positive = attend(take(q, _of(rows, *POSITIVE)), k, v)
+    for (_, s), (_, inside) in zip([r for r in rows if r[0] in POSITIVE], _within_positive(rows), strict=True):
         z[..., s, :], lse[..., s] = z_positive[..., inside, :], lse_positive[..., inside]
     return z, lse
 
 
 def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
-    """Z = W Z+ - alpha (1-W) Z- on the image rows; small attentions for each negative's own rows."""
+    """Z = W Z+ - alpha (1-W) Z- on the image rows, less the contexts' push; small attentions for each negative's own rows."""
+    if layout.has_contexts:
+        return _merged_with_contexts(q, k, v, layout, attend)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     z, lse = _positive_attention(q, k, v, rows, cols, attend)
-    image = _of(cols, "I")
     for c, n in enumerate(layout.negatives):
-        k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        flipped = -n.alpha * v_n
+        k_n, flipped = take(k, _of(cols, c)), -n.alpha * take(v, _of(cols, c))
         for part, joined in _chunks(q, _of(rows, "I")):
             region = None if n.region is None else n.region[:, joined]
             z_n, lse_n = attend(q[..., part, :], k_n, flipped)
             merge_(z[..., part, :], lse[..., part], z_n, flipped_lse(lse_n, n.beta, region))
-        for own in _of(rows, c):
-            z_n, lse_n = attend(q[..., own, :], k_n, v_n)
-            if image:
-                z_n, _ = merge(z_n, lse_n, *attend(q[..., own, :], take(k, image), take(v, image)))
-            z[..., own, :] = z_n
+        _attend_own_(z, q, k, v, rows, cols, c, attend)
     return z
+
+
+def _attend_own_(z: Tensor, q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Spans, c: int, attend: LSEAttention) -> None:
+    """The rows of the paper's N0 in z: attention to itself and the image."""
+    image = _of(cols, "I")
+    for own in _of(rows, c):
+        z_n, lse_n = attend(q[..., own, :], take(k, _of(cols, c)), take(v, _of(cols, c)))
+        if image:
+            z_n, _ = merge(z_n, lse_n, *attend(q[..., own, :], take(k, image), take(v, image)))
+        z[..., own, :] = z_n
+
+
+def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
+    """One large attention over B and I for every row; beside it, each row's attention to the words that it sees."""
+    if not layout.has_image_queries:  # so few tokens that copies of the keys cost less than merges
+        return vsf_attention_concatenated(q, k, v, layout, lambda q, k, v, mask: attend(q, k, v)[0])
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+    words: dict[Role, tuple[Tensor, Tensor]] = {}
+    for role in ("P", *range(len(layout.negatives))):
+        n = None if role == "P" else layout.negatives[role]
+        spans = _words(cols, role, n.copies) if isinstance(n, Context) else _of(cols, role)
+        words[role] = take(k, spans), take(v, spans)
+    z_rest, lse_rest = _attend_or_nothing(attend, q, *(take(t, _of(cols, "B", "I")) for t in (k, v)))
+    z = z_rest.clone() if any(t.requires_grad for t in (q, k, v)) else z_rest  # autograd keeps what is read of it
+
+    for role, own in rows:
+        if isinstance(role, int) and isinstance(layout.negatives[role], Negative):
+            _attend_own_(z, q, k, v, [(role, own)], cols, role, attend)
+        elif role != "I":
+            seen = _attend_or_nothing(attend, q[..., own, :], *words["P" if role == "B" else role])
+            z[..., own, :], _ = merge(z_rest[..., own, :], lse_rest[..., own], *seen)
+    for part, joined in _chunks(q, _of(rows, "I")):
+        q_part, rest, lse = q[..., part, :], z_rest[..., part, :].to(lse_rest.dtype), lse_rest[..., part]
+        z_p, lse_p = _attend_or_nothing(attend, q_part, *words["P"])
+        text = contrast.added(z_p, rest, contrast.share(lse_p, lse))
+        plus, lse_plus = merge(rest, lse, z_p.to(rest.dtype), lse_p)
+        made, differences = plus, []
+        for c, n in enumerate(layout.negatives):
+            z_n, lse_n = attend(q_part, *words[c])
+            if isinstance(n, Context):
+                differences.append((n, contrast.added(z_n, rest, contrast.share(lse_n, lse)) - text))
+            else:
+                flipped = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
+                made, lse_plus = merge(made, lse_plus, -n.alpha * z_n.to(rest.dtype), flipped)
+        z[..., part, :] = made - _push(differences, plus, joined)
+    return z
+
+
+def _words(cols: Spans, c: int, copies: int) -> list[slice]:
+    """The keys of a context's words, once."""
+    spans = _of(cols, c)
+    words, left = [], sum(s.stop - s.start for s in spans) // copies
+    for s in spans:
+        words.append(slice(s.start, min(s.stop, s.start + left)))
+        left -= words[-1].stop - words[-1].start
+    return words
+
+
+def _attend_or_nothing(attend: LSEAttention, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention, also to no keys: zero, with no share beside any other keys."""
+    if k.shape[-2]:
+        return attend(q, k, v)
+    return (_empty_like(q).zero_(),
+            q.new_full(q.shape[:-1], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32)))
+
+
+def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice) -> Tensor:
+    """The contexts' push at some of the image's tokens, from each one's D. plus: Z+; joined: where they are in the image."""
+    room, pushes = contrast.length(plus), []
+    for n, difference in differences:
+        weight = n.fade.to(plus.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
+        if n.region is not None:
+            weight = weight * n.region[:, None, joined, None].to(plus.dtype)
+        pushes.append(contrast.capped(difference, room, contrast.SCALE * n.strength, weight))
+    return contrast.push(pushes)
 
 
 def _flip_(v: Tensor, cols: Spans, layout: Layout) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
@@ -119,10 +195,12 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     """The paper's equation by groups of queries, each with the keys it may see.
 
     mask: the model's own, additive or boolean (True = visible), broadcastable over (B, H, Lq, Lk) of the sequence as the
-    model knows it: with the negatives' tokens, or without them. Regions need the merged form.
+    model knows it: with the negatives' tokens, or without them. The paper's regions need the merged form.
     """
-    if any(n.region is not None for n in layout.negatives):
+    if any(isinstance(n, Negative) and n.region is not None for n in layout.negatives):
         raise ValueError("a region needs the merged form: here it would cost a mask of Lq x Lk")
+    if layout.has_contexts:
+        return _concatenated_with_contexts(q, k, v, layout, attend, mask)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
     z = _empty_like(q)
@@ -130,9 +208,9 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         for own in _of(rows, c):
             seen = [*_of(cols, c), *_of(cols, "I")]
             z[..., own, :] = attend(q[..., own, :], take(k, seen), take(v, seen), None)
-    if text := _of(rows, "P"):
-        positive = _of(cols, "P", "I")
-        own_mask = None if mask is None else _mask_rows(mask, rows, "P")
+    if text := _of(rows, "P", "B"):
+        positive = _of(cols, *POSITIVE)
+        own_mask = None if mask is None else _mask_rows(mask, rows, "P", "B")
         _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
     if image := _of(rows, "I"):
         own_mask = _image_mask(mask, q, rows, cols, layout)
@@ -145,6 +223,70 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     return z
 
 
+def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
+                                mask: Tensor | None) -> Tensor:
+    """What the other negatives make of it, and on the image rows the push: D by an attention of its own for each context."""
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+    mask = _positive_mask(mask, q, k, rows, cols)
+    is_context = {c for c, n in enumerate(layout.negatives) if isinstance(n, Context)}
+    own_rows, own_cols = ([s for role, s in spans if role not in is_context] for spans in (rows, cols))
+    positive = [take(t, _of(cols, *POSITIVE)) for t in (k, v)]
+    image = _of(rows, "I")
+    z = _empty_like(q)
+    if len(is_context) < len(layout.negatives):
+        paper = layout.without_contexts()
+        base = vsf_attention_concatenated(take(q, own_rows), take(k, own_cols), take(v, own_cols), paper, attend, mask)
+        plus = attend(take(q, image), *positive, None if mask is None else _mask_rows(mask, rows, "I")) if image else None
+    else:
+        base = attend(take(q, own_rows), *positive, mask)
+        plus = take(base, _of(_within_positive(rows), "I"))
+    _spread(base, z, own_rows)
+
+    differences = []
+    for c in sorted(is_context):
+        n = layout.negatives[c]
+        seen = _seen_by_context(cols, _words(cols, c, n.copies))
+        k_c, v_c = (take(t, [s for _, s in seen]) for t in (k, v))
+        if own := _of(rows, c):
+            _spread(attend(take(q, own), k_c, v_c, _context_mask(mask, rows, cols, seen, own=True)), z, own)
+        if image:
+            differences.append((n, attend(take(q, image), k_c, v_c, _context_mask(mask, rows, cols, seen, own=False))))
+    for part, joined in _chunks(q, image):
+        wide = plus[..., joined, :].to(torch.promote_types(q.dtype, torch.float32))
+        away = _push([(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences], wide, joined)
+        z[..., part, :] = z[..., part, :].to(wide.dtype) - away
+    return z
+
+
+def _seen_by_context(cols: Spans, words: list[slice]) -> Spans:
+    """The keys of a context: its words in the place of the prompt's, so that the same words make the same call; and B and I."""
+    own: Spans = [("P", s) for s in words]
+    at = next((i for i, (role, _) in enumerate(cols) if role == "P"), 0)
+    rest = [[c for c in part if c[0] in ("B", "I")] for part in (cols[:at], cols[at:])]
+    return [*rest[0], *own, *rest[1]]
+
+
+def _context_mask(mask: Tensor | None, rows: Spans, cols: Spans, seen: Spans, own: bool) -> Tensor | None:
+    """What the model's mask says where a context's words stand for the prompt's: of B and I what it says; of the words what
+    it says of the prompt's that is seen best (without one, of all tokens). For the image's rows, or for the words' own.
+    """
+    if mask is None:
+        return None
+    if own:
+        roles = {role for role, _ in rows}
+        mask = _mask_rows(mask, rows, "P" if "P" in roles else "B" if "B" in roles else "I").amax(-2, keepdim=True)
+    else:
+        mask = _mask_rows(mask, rows, "I")
+    if mask.shape[-1] == 1:
+        return mask
+    of = {s.start: inside for (_, s), (_, inside) in zip([c for c in cols if c[0] in POSITIVE], _within_positive(cols),
+                                                         strict=True)}
+    prompt = [of[s.start] for s in _of(cols, "P") or _of(cols, *POSITIVE)]
+    words = take(mask.mT, prompt).mT.amax(-1, keepdim=True)
+    parts = [words.expand(*mask.shape[:-1], s.stop - s.start) if role == "P" else mask[..., of[s.start]] for role, s in seen]
+    return torch.cat(parts, dim=-1)
+
+
 def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
     """Put rows where they belong in z."""
     for part, s in zip(rows.split([s.stop - s.start for s in spans], dim=-2), spans, strict=True):
@@ -152,12 +294,12 @@ def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
 
 
 def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout: Layout) -> Tensor | None:
-    """What the image's rows add to their logits: the model's own mask on P and I, -beta on each negative's keys."""
+    """What the image's rows add to their logits: the model's own mask on P, B and I, -beta on each negative's keys."""
     if mask is None and not any(n.beta for n in layout.negatives):
         return None
     own = q.new_zeros(1, 1, 1, 1) if mask is None else _mask_rows(mask, rows, "I")
     bias = own.new_empty(*own.shape[:-1], cols[-1][1].stop)
-    for (_, s), (_, inside) in zip([c for c in cols if c[0] in ("P", "I")], _within_positive(cols), strict=True):
+    for (_, s), (_, inside) in zip([c for c in cols if c[0] in POSITIVE], _within_positive(cols), strict=True):
         bias[..., s] = own if own.shape[-1] == 1 else own[..., inside]
     for role, s in cols:
         if isinstance(role, int):
@@ -166,7 +308,7 @@ def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout
 
 
 def _positive_mask(mask: Tensor | None, q: Tensor, k: Tensor, rows: Spans, cols: Spans) -> Tensor | None:
-    """The model's mask as (B or 1, H or 1, P+I or 1, P+I), additive, in q's dtype."""
+    """The model's mask as (B or 1, H or 1, L or 1, L) of the L tokens of P, B and I, additive, in q's dtype."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:
@@ -175,14 +317,14 @@ def _positive_mask(mask: Tensor | None, q: Tensor, k: Tensor, rows: Spans, cols:
     while mask.ndim < 4:
         mask = mask.unsqueeze(0 if mask.ndim < 3 else 1)
     if mask.shape[-1] == k.shape[-2]:
-        mask = take(mask.mT, _of(cols, "P", "I")).mT
+        mask = take(mask.mT, _of(cols, *POSITIVE)).mT
     if mask.shape[-2] == q.shape[-2]:
-        mask = take(mask, _of(rows, "P", "I"))
+        mask = take(mask, _of(rows, *POSITIVE))
     return mask
 
 
-def _mask_rows(mask: Tensor, rows: Spans, wanted: Role) -> Tensor:
-    """The mask's rows of one role; a mask that is the same for all rows stays one row."""
+def _mask_rows(mask: Tensor, rows: Spans, *wanted: Role) -> Tensor:
+    """The mask's rows of some roles; a mask that is the same for all rows stays one row."""
     if mask.shape[-2] == 1:
         return mask
-    return take(mask, _of(_within_positive(rows), wanted))
+    return take(mask, _of(_within_positive(rows), *wanted))

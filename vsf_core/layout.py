@@ -1,4 +1,4 @@
-"""Where the positive text P, the image I and the negatives N0 stand in an attention call."""
+"""Where the positive text P, the image I, what else they see (B) and the negatives stand in an attention call."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -7,38 +7,60 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Role = Literal["P", "I"] | int
+Role = Literal["P", "B", "I"] | int
 Spans = list[tuple[Role, slice]]
+POSITIVE: tuple[Role, ...] = ("P", "B", "I")  # what the model has without a negative
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of tokens. role: "P", "I", or the index of a negative; length: tokens, None for all that remain."""
+    """A run of tokens. length: tokens, None for all that remain. role:
+
+    "P"    the prompt's words
+    "B"    what the prompt and the image see beside them, and which is no prompt's words: the prompt's padding, registers,
+           vision tokens. To the paper's rule, P
+    "I"    the image
+    c      the words of negative c
+    """
     role: Role
     length: int | None
 
 
 @dataclass(frozen=True)
 class Negative:
-    """Settings of one negative prompt. alpha: scale, beta: bias, region: (B or 1, image tokens) in [0, 1] or None."""
+    """A negative by the paper's rule. alpha: scale, beta: bias, region: (B or 1, image tokens) in [0, 1] or None."""
     alpha: float
     beta: float = 0.0
     region: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The order of the tokens in one kind of attention, and the settings of its negatives.
+class Context:
+    """A negative by the context rule (contrast.py): the prompt's words once more, with the negative's among them.
 
-    joint attention    segments such as [N0][P][I]; the queries are the same tokens
-    text refiners      segments without I, such as [P][N0]: each sees itself alone
+    strength: s = 6 strength; fade: f(t), one for all rows or (B,); region: the share of the push at each image token,
+    (B or 1, image tokens) in [0, 1]. copies: how often the words stand in the lane, for models whose attentions are told
+    apart by their number of keys; they count once.
+    """
+    strength: float
+    fade: Tensor | float = 1.0
+    region: Tensor | None = None
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of the tokens in one kind of attention, and the settings of its negatives: lane c is of negatives[c]'s kind.
+
+    joint attention    segments such as [N0][P][B][I]; the queries are the same tokens
+    text refiners      segments without I, such as [P][N0]: each sees itself alone, and a Context also B
     cross-attention    segments of the context, [P][N0]; queries: (Segment("I", None),), the image alone
 
     At most one segment may have length None; it takes what the fixed ones leave, so that keys may outnumber queries
     (cached reference tokens count as image). Negative c is the union of all segments with role c.
     """
     segments: tuple[Segment, ...]
-    negatives: tuple[Negative, ...]
+    negatives: tuple[Negative | Context, ...]
     queries: tuple[Segment, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -62,9 +84,22 @@ class Layout:
         return self.queries is not None and queries == keys and _fits(self.segments, keys)
 
     @property
+    def has_contexts(self) -> bool:
+        return any(isinstance(n, Context) for n in self.negatives)
+
+    @property
     def has_image_queries(self) -> bool:
         """Whether negatives act in this attention: not in a text refiner, where each is only kept apart."""
         return any(s.role == "I" for s in self.queries or self.segments)
+
+    def without_contexts(self) -> Layout:
+        """The same, as if there were the paper's negatives alone."""
+        kept = [c for c, n in enumerate(self.negatives) if isinstance(n, Negative)]
+
+        def keep(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+            return tuple(Segment(kept.index(s.role), s.length) if isinstance(s.role, int) else s for s in segments
+                         if not isinstance(s.role, int) or s.role in kept)
+        return Layout(keep(self.segments), tuple(self.negatives[c] for c in kept), self.queries and keep(self.queries))
 
     def key_spans(self, length: int) -> Spans:
         """(role, slice) of each non-empty segment of `length` keys, in order."""
