@@ -23,7 +23,7 @@ CHECKS = {
     "off": "scale 0, an empty negative and steps outside the window: bit for bit the model without VSF",
     "beta large": "a bias of 60: the model without VSF to 1e-6",
     "reference": "equal to an independent dense reference in double precision to 1e-5, through ComfyUI's sampler: bias 0 and "
-    "above, one and two negatives, both lengths, CFG 1 and 3, batch 2",
+    "above, one and two negatives, both lengths, CFG 1 and 3, batch 2 (1 where the model takes no more)",
     "mutants": "the reference with one mask row, sign or refiner wrong is farther away than the tolerance",
     "positions": "the order of the negative's words matters where the model numbers its text, and only there",
 }

@@ -207,8 +207,15 @@ def real_rows(clip: Any, tokens: Tokens, encoded: Tensor, options: dict[str, Any
 
 
 def known_rows(encoded: Tensor, options: dict[str, Any]) -> Tensor | None:
-    """The same as far as the conditioning itself tells: by an attention mask, and by rows of zeros; None if by neither."""
+    """The same as far as the conditioning itself tells: by an attention mask, rows of zeros, or MiniMax H3's tags; None if by
+    none of them.
+
+    The tags are 0 where a prompt has pictures; they come before the words, each with a label (minimax.py). Nothing is padded.
+    """
     rows = encoded.ne(0).any(dim=-1).flatten(0, -2).any(dim=0).cpu()
+    tags = options.get("minimax_token_tags")
+    if isinstance(tags, Tensor) and tags.shape[-1] == len(rows):
+        return rows & tags.flatten().flip(0).cumprod(0).flip(0).bool().cpu()
     mask = options.get("attention_mask")
     if isinstance(mask, Tensor) and mask.shape[-1] == len(rows):
         return rows & torch.atleast_2d(mask).ne(0).flatten(0, -2).any(dim=0).cpu()

@@ -36,26 +36,32 @@ def _rms(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
 
 
-def _in_double(kernel: Callable[..., Any], split_half: bool, pair: bool, norm: bool) -> Callable[..., Any]:
-    """ComfyUI's rotation kernels refuse float64: for it, compute by hand; every other dtype is left to ComfyUI."""
+def _in_double(kernel: Callable[..., Any], split_half: bool, pair: bool, norm: bool, in_place: bool) -> Callable[..., Any]:
+    """ComfyUI's rotation kernels refuse float64: for it, compute by hand; every other dtype is left to ComfyUI. rot_dim: how
+    many of the channels are rotated, the first ones; 0 for all."""
     def call(*args: Any, **kwargs: Any) -> Any:
         if args[0].dtype != torch.float64:
             return kernel(*args, **kwargs)
         count = 2 if pair else 1
         tensors, freqs, rest = args[:count], args[count], args[count + 1:]
+        whole, rotated = tensors, kwargs.get("rot_dim") or tensors[0].shape[-1]
         if norm:
-            tensors = [_rms(t, w, rest[count]) for t, w in zip(tensors, rest[:count], strict=True)]
-        out = tuple(_rotate(t, freqs, split_half) for t in tensors)
+            epsilon = kwargs["epsilon"] if "epsilon" in kwargs else rest[count]
+            tensors = [_rms(t, w, epsilon) for t, w in zip(tensors, rest[:count], strict=True)]
+        out = tuple(torch.cat([_rotate(t[..., :rotated], freqs, split_half), t[..., rotated:]], dim=-1) for t in tensors)
+        if in_place:
+            out = tuple(t.copy_(o) for t, o in zip(whole, out, strict=True))
         return out if pair else out[0]
     return call
 
 
-for _name in [f"{kind}_rope{half}{one}" for kind in ("apply", "rms") for half in ("", "_split_half") for one in ("", "1")]:
+for _name in [f"{kind}_rope{half}{one}{in_place}" for kind in ("apply", "rms") for half in ("", "_split_half")
+              for one in ("", "1") for in_place in ("", "_")]:
     # ComfyUI before 0.20 keeps names of its own for two of them
     for _module, _here in ((comfy.quant_ops.ck, _name), (comfy.ldm.flux.math, f"q_{_name}")):
         if hasattr(_module, _here):
-            setattr(_module, _here, _in_double(getattr(_module, _here), "split_half" in _name, not _name.endswith("1"),
-                                               "rms" in _name))
+            setattr(_module, _here, _in_double(getattr(_module, _here), "split_half" in _name, "1" not in _name,
+                                               "rms" in _name, _name.endswith("_")))
 
 
 def _adaln_in_double(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

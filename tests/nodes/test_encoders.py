@@ -24,6 +24,7 @@ from comfy.sd1_clip import SDClipModel
 from comfy_extras.nodes_hooks import SetClipHooks
 from encoders import BADS, BLURRY, CANNOT_ENCODE, ENCODERS, LONG, PROMPTS
 from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt, negative_prompts
+from vsf_pack.nodes.glue.tokens import real_rows
 from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
 
 Conditioning = tuple[torch.Tensor, dict[str, Any]]
@@ -184,6 +185,23 @@ def test_hunyuan_image_keeps_the_bytes_of_words_in_quotes():
 def test_minimax_keeps_the_tags_of_its_tokens():
     _, options = Case("MiniMax H3").vsf(BLURRY)
     assert options["minimax_token_tags"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("pictures", [0, 2])
+def test_minimax_leaves_the_pictures_out(pictures, caplog):
+    """MiniMaxH3ImageToVideo gives pictures and their labels to the text encoder, before the words. Nothing is padding."""
+    case = Case("MiniMax H3")
+    for name, p in case.clip.cond_stage_model.named_parameters():
+        if "visual" in name:
+            p.data.zero_()  # no weights, and no sense: which rows come of a picture is the question
+    tokens = case.clip.tokenize(BLURRY, images=[torch.ones(1, 56, 56 + 28 * i, 3) for i in range(pictures)])
+    (encoded, options), = case.clip.encode_from_tokens_scheduled(tokens)
+    assert (encoded.shape[1] > 20) == bool(pictures)
+    (negative,) = negative_prompts([[encoded, options]], 2.0, 0.0, 0.0, 1.0)
+    assert torch.equal(negative.tokens, encoded[:, -2:])
+    assert negative.options["minimax_token_tags"].tolist() == [1, 1]
+    assert real_rows(case.clip, tokens, encoded, options).tolist() == [False] * (encoded.shape[1] - 2) + [True] * 2
+    assert not [r for r in caplog.records if r.name == "vsf"]
 
 
 def test_ace_step_1_5_does_not_compose(monkeypatch):

@@ -62,6 +62,7 @@ FAMILIES = {
     "comfy.ldm.wan.model_wandancer.WanDancerModel": ("wan", "WanDancer"),
     "comfy.ldm.lightricks.model.LTXVModel": ("ltx", "LTX-Video"),
     "comfy.ldm.lightricks.av_model.LTXAVModel": ("ltx", "LTX-2"),
+    "comfy.ldm.minimax.model.MiniMaxH3Model": ("minimax", "MiniMax H3, FastH3"),
 }
 
 # class of BaseModel.diffusion_model that takes text -> why VSF cannot work in it, as the rest of a sentence
@@ -70,8 +71,6 @@ REFUSED: dict[str, str] = {
         "it makes a video block by block with caches, where ComfyUI's attention override is not called",
     "comfy.ldm.hidream_o1.model.HiDreamO1Transformer":
         "it reads the prompt as a language model does, once for all steps, where no second prompt can stand beside it",
-    "comfy.ldm.minimax.model.MiniMaxH3Model":
-        "it packs text, video and sound into one sequence, whose plan is made for the prompt's length before sampling",
     "comfy.ldm.cascade.stage_b.StageB": "it only enlarges stage C's picture; give the negative to stage C",
     "comfy.ldm.seedvr.model.NaDiT": "it restores a video with texts of its own, and takes no prompt",
     "comfy.ldm.hunyuan3d.model.Hunyuan3Dv2": "it is conditioned on a picture and takes no text",

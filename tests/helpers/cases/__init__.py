@@ -36,6 +36,7 @@ class Case:
     mutants: names of reference.MUTANTS that mean nothing here (a cross-attention's negative sees nothing).
     state: what the BaseModel itself reads of a checkpoint, beside the diffusion model's weights.
     since: the first ComfyUI in which the case can be run, where that is not the first that has the model.
+    most: samples that the model takes at once, None for any number; no more than that are sampled.
     """
     name: str
     config: str
@@ -51,6 +52,7 @@ class Case:
     setup: Callable[[Any], None] = field(default=lambda base_model: None)
     state: dict[str, torch.Tensor] = field(default_factory=dict)
     since: tuple[int, int, int] = (0, 0, 0)
+    most: int | None = None
 
     @property
     def exists(self) -> bool:
@@ -77,7 +79,7 @@ class Case:
         """ComfyUI's own sampler: 2 steps of Euler from noise."""
         g = torch.Generator().manual_seed(seed)
         shapes = self.latent if isinstance(self.latent[0], tuple) else (self.latent,)
-        parts = [torch.randn(batch, *shape, generator=g) for shape in shapes]
+        parts = [torch.randn(min(batch, self.most or batch), *shape, generator=g) for shape in shapes]
         noise = parts[0] if len(parts) == 1 else NestedTensor(parts)
         negative = self.conditioning(3, 999) if negative is None else negative
         with torch.inference_mode():  # as ComfyUI's executor (execution.py); Anima's extra_conds ask for it
