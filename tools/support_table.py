@@ -103,7 +103,8 @@ def table(findings: dict) -> str:
             for version, r in findings.items()
             if (v := {verdict(r["cases"].get(n, {"checks": {}})["checks"]) for n in names}) and "FAIL" not in v and "pass" in v
         ]
-        span = f"{good[-1]} to {good[0]}" if len(good) > 1 else good[0] if good else "not tested"
+        by_hand = "by hand: [docs/newer-comfyui.md](docs/newer-comfyui.md)"
+        span = f"{good[-1]} to {good[0]}" if len(good) > 1 else good[0] if good else by_hand
         lines.append(f"| {label} | {span} | {', '.join(names)} |")
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...vsf_core.attention import LSEKernel, find_lse_kernel, math_attention
 from ...vsf_core.forms import Attention, LSEAttention, vsf_attention_concatenated, vsf_attention_merged
 from ...vsf_core.layout import Layout
+from .lanes import LaneLayout, split_heads
 
 log = logging.getLogger("vsf")
 
@@ -52,7 +53,9 @@ class VSFAttention:
         self.calls += layout.has_image_queries
         if not skip_reshape:
             q = q.view(*q.shape[:2], heads, -1).transpose(1, 2)
-            k, v = (_split_heads(t, q.shape[-1]) for t in (k, v))
+            k, v = (split_heads(t, q.shape[-1]) for t in (k, v))
+        if isinstance(layout, LaneLayout):
+            k, v = layout.with_lanes(k, v, kwargs["transformer_options"])
 
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
@@ -105,8 +108,3 @@ class VSFAttention:
                       f"log-sum-exp merge ({kernel.__name__})" if kernel is not None
                       else f"concatenated keys ({getattr(self.previous or func, '__name__', 'override')})")
         return kernel
-
-
-def _split_heads(t: Tensor, head_dim: int) -> Tensor:
-    """(B, L, H*D), or SD3's values (B, L, H, D), to (B, H, L, D)."""
-    return (t if t.ndim == 4 else t.view(*t.shape[:2], -1, head_dim)).transpose(1, 2)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -49,9 +49,11 @@ class PositiveMark(comfy.conds.CONDConstant):
 
 @dataclass
 class Run:
-    """State of one sampling run. windows, encoded: of each negative."""
+    """State of one sampling run. windows, encoded, kept: of each negative; kept: what its family's adapter keeps until the end
+    of the run."""
     windows: list[SigmaWindow]
     encoded: list[Encoded]
+    kept: list[dict[Any, Any]]
     calls_seen: int = 0  # forwards in which our override was called
     steps_seen: int = 0
     batches: int = 0  # calls of CALC_COND_BATCH
@@ -61,14 +63,16 @@ class Run:
 
 @dataclass(frozen=True)
 class ActiveNegatives:
-    """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each."""
+    """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each;
+    kept: of each, as in Run."""
     run: Run
     settings: tuple[Negative, ...]
     encoded: list[Encoded]
+    kept: list[dict[Any, Any]]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
         """The same with every tensor changed."""
-        return ActiveNegatives(self.run, self.settings, [{k: change(t) for k, t in e.items()} for e in self.encoded])
+        return replace(self, encoded=[{k: change(t) for k, t in e.items()} for e in self.encoded])
 
     def for_rows(self, rows: int, like: Tensor) -> list[Encoded]:
         """What was encoded, with a row for each of the call's, on the device and in the type of `like`.
@@ -81,7 +85,12 @@ class ActiveNegatives:
                                    f"Expected {len(encoded[TEXT])} pictures in this call, one for each negative, found {rows}: "
                                    "another node calls the model with tiles or single pictures, and which of them belongs to "
                                    "which negative cannot be known.")
-        return [{k: t.to(like.device, like.dtype).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
+        return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
+
+
+def _like(t: Tensor, like: Tensor) -> Tensor:
+    """On the device and in the type of `like`; whole numbers stay whole numbers."""
+    return t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
 
 
 def one_for_all(tensor: Tensor) -> Tensor:
@@ -177,7 +186,7 @@ class VSFPatch:
         device = guider.model_patcher.load_device  # once, and not in every step
         encoded = [{name: one_for_all(t).to(device) for name, t in encode(guider.inner_model, n).items()}
                    for n in self.negatives]
-        run = Run(windows, encoded)
+        run = Run(windows, encoded, [{} for _ in encoded])
         for entry in guider.conds["positive"]:
             entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(None)}
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
@@ -187,6 +196,8 @@ class VSFPatch:
             samples = executor(guider, sigmas, extra_args, *args, **kwargs)
         finally:
             run.tags.clear()  # each holds the run
+            for kept in run.kept:
+                kept.clear()
         _check_run(run)
         return samples
 
@@ -227,8 +238,8 @@ class VSFPatch:
         CONDCrossAttn), and a positive that counts twice would halve the negative."""
         if (active, length) not in run.tags:
             settings = tuple(Negative(self.negatives[c].scale, self.negatives[c].bias) for c in active)
-            tokens = [run.encoded[c] for c in active]
-            run.tags[active, length] = NegativesCond(ActiveNegatives(run, settings, tokens))
+            encoded, kept = ([of[c] for c in active] for of in (run.encoded, run.kept))
+            run.tags[active, length] = NegativesCond(ActiveNegatives(run, settings, encoded, kept))
         return run.tags[active, length]
 
     def _tagged(self, run: Run, entry: dict[str, Any], active: tuple[int, ...]) -> dict[str, Any]:
@@ -256,7 +267,7 @@ class VSFPatch:
         if call.context is None:
             raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
                              "node, or connect a positive prompt.")
-        call.negatives = active.for_rows(len(x), call.context)
+        call.negatives, call.kept = active.for_rows(len(x), call.context), active.kept
         for encoded in call.negatives:
             if encoded[TEXT].shape[-1] != call.context.shape[-1]:
                 raise ValueError(f"VSF: expected a negative of width {call.context.shape[-1]}, as the positive prompt has, "

@@ -62,7 +62,7 @@ def _single(encoder: Any, tokens: Tokens, length: int) -> Tensor:
 
 def _without_beginning(encoder: Any, tokens: Tokens, length: int) -> Tensor:
     """A chat template of which the encoder drops the beginning: qwen_image.py (and hunyuan_image.py, kandinsky5.py),
-    krea2.py, mage_flow.py, joyimage.py, ovis.py, gpt_oss.py (Lens).
+    qwen_image21.py, krea2.py, mage_flow.py, joyimage.py, ovis.py, gpt_oss.py (Lens).
     """
     rows = _single(encoder, tokens, length)
     return rows[len(rows) - length:]
@@ -139,6 +139,7 @@ LAYOUTS: dict[str, Layout] = {
     "ACE15TEModel": _alone("qwen3_06b"),  # ace15.py: lyrics apart
     "NewBieTEModel": _alone("gemma"),  # newbie.py: Jina CLIP is pooled
     "QwenImageTEModel": _without_beginning,
+    "QwenImage21TEModel": _without_beginning,
     "Krea2TEModel": _without_beginning,
     "MageFlowTEModel": _without_beginning,
     "JoyImageTEModel": _without_beginning,

@@ -45,8 +45,8 @@ def pytest_runtest_logreport(report):
 
 
 def _class_of(name: str) -> str | None:
-    """The diffusion model's class; None where this ComfyUI has no such model."""
-    if not cases.BY_NAME[name].exists:
+    """The diffusion model's class; None where this ComfyUI has no such model, and for one that stands in for it."""
+    if cases.BY_NAME[name].stands_in or not cases.BY_NAME[name].exists:
         return None
     cls = type(cases.load(name).model.diffusion_model)
     return f"{cls.__module__}.{cls.__qualname__}"

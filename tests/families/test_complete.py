@@ -22,6 +22,7 @@ from vsf_pack.nodes.glue import families
 from vsf_pack.nodes.glue.families import FAMILIES, REFUSED, find_family
 
 TESTED = (0, 30, 0)  # the oldest ComfyUI that has all models named
+NEWER = {"comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": (0, 37, 0)}  # class -> the ComfyUI that brings it
 TIME = {"t", "r", "timestep", "timesteps"}
 
 pytestmark = pytest.mark.skipif(tuple(map(int, comfyui_version.__version__.split(".")[:3])) < TESTED,
@@ -78,7 +79,7 @@ def cases_of_models() -> dict[str, set[str]]:
     """Names of the cases of each diffusion model."""
     found: dict[str, set[str]] = {}
     for case in cases.ALL:
-        if case.exists:
+        if case.exists and not case.stands_in:
             found.setdefault(name_of(of_config(case.config, case.unet_config)), set()).add(case.name)
     return found
 
@@ -95,14 +96,15 @@ def test_every_model_is_supported_or_refused():
 
 def test_every_name_is_a_model():
     unknown = (set(FAMILIES) | set(REFUSED)) - set(known_to_comfyui())
-    assert not unknown
+    assert not unknown - set(NEWER)
+    assert not {name for name in unknown if NEWER[name] <= cases.VERSION}
     both = set(FAMILIES) & set(REFUSED)
     assert not both
 
 
 def test_every_supported_model_is_tested():
     untested = set(FAMILIES) - set(cases_of_models())
-    assert not untested
+    assert not untested & set(known_to_comfyui())
     unsupported = set(cases_of_models()) - set(FAMILIES)
     assert not unsupported
 
@@ -123,6 +125,8 @@ def test_a_supported_model_has_its_adapter(name):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_model_is_told_why(name):
+    if name in NEWER and name not in known_to_comfyui():
+        pytest.skip("not in this ComfyUI")
     cls = known_to_comfyui()[name]
     with pytest.raises(ValueError) as error:
         find_family(SimpleNamespace(diffusion_model=cls.__new__(cls)))

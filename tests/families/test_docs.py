@@ -37,10 +37,11 @@ def test_findings_are_of_this_code(findings):
 
 
 def test_nothing_fails(findings):
-    """Every case passes every check in the newest ComfyUI, and in each older one that has its model."""
+    """Every case passes every check in the newest ComfyUI, if that has its model, and in each older one that has it."""
     newest = next(iter(findings.values()))
     for name, case in newest["cases"].items():
-        assert support_table.verdict(case["checks"]) == "pass", name
+        is_newer = name in cases.BY_NAME and cases.BY_NAME[name].newer
+        assert support_table.verdict(case["checks"]) in ({"pass", "-"} if is_newer else {"pass"}), name
     for version, report in findings.items():
         failed = [n for n, case in report["cases"].items() if support_table.verdict(case["checks"]) == "FAIL"]
         assert not failed, f"{version}: {failed}"

@@ -263,6 +263,9 @@ def patch(model, *all_negatives: RefNegative, positive_index: int = 0, lengthen:
             rows, cols = found or ("I" * q.shape[2], "I" * k.shape[2])
             mask = None if mask is None else _additive(mask)
             positive = is_positive if found else [True] * q.shape[0]
+            if found and "reference_beside" in call.options:  # negatives that do not travel with the sequence
+                lanes = [lane[kwargs["transformer_options"]["block_index"]] for lane in call.options["reference_beside"]]
+                k, v = (torch.cat([t, *(lane[i] for lane in lanes)], dim=2) for i, t in enumerate((k, v)))
             out = vectorised_attention(q, k, v, rows, negatives, positive, cols, mask, scale, rules)
             return (out if skip_output_reshape else out.transpose(1, 2).flatten(2)).to(model.model.get_dtype_inference())
 

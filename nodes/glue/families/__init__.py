@@ -27,6 +27,7 @@ FAMILIES = {
     "comfy.ldm.hunyuan_video.model.HunyuanVideo": ("hunyuan_video", "HunyuanVideo 1 and 1.5, HunyuanImage 2.1"),
     "comfy.ldm.hidream.model.HiDreamImageTransformer2DModel": ("hidream", "HiDream-I1"),
     "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": ("qwen_image", "Qwen-Image"),
+    "comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": ("qwen_image21", "Qwen-Image 2.1"),
     "comfy.ldm.lumina.model.NextDiT": ("lumina", "Lumina 2, NewBie, Z-Image"),
     "comfy.ldm.lumina.model.NextDiTPixelSpace": ("lumina", "Lumina 2, NewBie, Z-Image"),
     "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel": ("omnigen2", "OmniGen2, Boogu"),
@@ -89,13 +90,15 @@ class ModelCall:
     """One call of BaseModel.apply_model, ours to change.
 
     x: (B, C, ...), latents; conds: its other inputs, the text (B, LP, C) among them; negatives: all that was encoded of
-    each; transformer_options: as they come, to read; options: to put into them for this call.
+    each; kept: of each, what is kept until the end of the run; transformer_options: as they come, to read; options: to put
+    into them for this call.
     """
     base_model: Any
     x: Tensor
     conds: dict[str, Any]
     text_key: str = "c_crossattn"
     negatives: list[Encoded] = field(default_factory=list)
+    kept: list[dict[Any, Any]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     transformer_options: dict[str, Any] = field(default_factory=dict)
 

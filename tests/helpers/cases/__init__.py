@@ -29,7 +29,8 @@ SETTINGS = tuple[tuple[float, float], ...]
 class Case:
     """One model at toy size.
 
-    config: class in comfy.supported_models; unet_config: what ComfyUI's model detection would have found.
+    config: class in comfy.supported_models, by its name, or one of ours in the place of it; unet_config: what ComfyUI's model
+    detection would have found.
     latent: (C, ...) of one sample, or of each of its parts (video and audio); width: of its text. options(length, seed): the
     rest of a conditioning entry for a text of `length` tokens. positions: whether the model gives the negative's tokens
     positions, so that their order matters.
@@ -37,9 +38,10 @@ class Case:
     state: what the BaseModel itself reads of a checkpoint, beside the diffusion model's weights.
     since: the first ComfyUI in which the case can be run, where that is not the first that has the model.
     most: samples that the model takes at once, None for any number; no more than that are sampled.
+    newer: the model came after the newest ComfyUI that dev.py runs the tests on (docs/newer-comfyui.md).
     """
     name: str
-    config: str
+    config: str | type
     unet_config: dict[str, Any]
     latent: tuple[int, ...] | tuple[tuple[int, ...], ...]
     width: int
@@ -53,11 +55,22 @@ class Case:
     state: dict[str, torch.Tensor] = field(default_factory=dict)
     since: tuple[int, int, int] = (0, 0, 0)
     most: int | None = None
+    newer: bool = False
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether this is a model of ours in the place of one that not every ComfyUI under test has."""
+        return isinstance(self.config, type)
 
     @property
     def exists(self) -> bool:
         """Whether the ComfyUI under test has this model."""
-        return hasattr(comfy.supported_models, self.config) and self.since <= VERSION
+        return self.stands_in or hasattr(comfy.supported_models, self.config) and self.since <= VERSION
+
+    @property
+    def config_class(self) -> type:
+        """The class in comfy.supported_models, or in its place."""
+        return self.config if self.stands_in else getattr(comfy.supported_models, self.config)
 
     def conditioning(self, length: int, seed: int, **more: Any) -> list:
         """A CONDITIONING of random tokens. Text encoders always give a pooled_output, if only None."""
@@ -98,7 +111,7 @@ def build(case: Case, dtype: torch.dtype) -> Any:
     that this ComfyUI does not have."""
     if not case.exists:
         pytest.skip(f"ComfyUI {comfyui_version.__version__} has no such model")
-    config = getattr(comfy.supported_models, case.config)(dict(case.unet_config))
+    config = case.config_class(dict(case.unet_config))
     config.unet_config.update(case.unet_config)  # over the full size's numbers that some classes bring
     config.set_inference_dtype(dtype, None)
     config.custom_operations = comfy.ops.disable_weight_init

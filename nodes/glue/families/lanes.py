@@ -1,0 +1,48 @@
+"""What families with lanes share (../lanes.py): how a negative is read by the model itself."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ....vsf_core.layout import Layout, Segment, take
+from ..lanes import Lane, split_heads
+from ..override import OVERRIDE
+
+OTHERS = ("patches", "patches_replace", "wrappers", "callbacks")
+"""What other nodes hang into a call: made for a picture, of which the call that reads a negative has next to nothing."""
+
+
+def read(model: Callable[..., Tensor], sequence: Sequence[Segment], transformer_options: dict[str, Any], **inputs: Any) -> Lane:
+    """Keys and values of a negative's words in each block, from one call of the model.
+
+    sequence: what the attention of the image sees in this call, the words as "P"; transformer_options: of the call that the
+    negative is read for; inputs: of the model, the negative in place of the prompt.
+    """
+    layout = Layout(tuple(sequence), ())
+    length = sum(s.length for s in sequence)
+    reader = PromptReader(length, [s for role, s in layout.key_spans(length) if role == "P"], transformer_options.get(OVERRIDE))
+    options = {k: v for k, v in transformer_options.items() if k not in OTHERS}
+    getattr(model, "_orig_mod", model)(**inputs, transformer_options={**options, OVERRIDE: reader})  # not compiled for one call
+    return reader.lane
+
+
+class PromptReader:
+    """An attention override that notes keys and values in `lane`.
+
+    length: keys of the one attention in a block that sees the whole sequence; words: where the words are among them.
+    """
+
+    def __init__(self, length: int, words: list[slice], previous: Callable[..., Tensor] | None) -> None:
+        self.length, self.words, self.previous = length, words, previous
+        self.lane: Lane = {}
+
+    def __call__(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any,
+                 skip_reshape: bool = False, **kwargs: Any) -> Tensor:
+        seen = (k, v) if skip_reshape else tuple(split_heads(t, q.shape[-1] // heads) for t in (k, v))
+        if seen[0].shape[-2] == self.length:
+            self.lane[kwargs["transformer_options"]["block_index"]] = tuple(take(t, self.words).clone() for t in seen)
+        kwargs["skip_reshape"] = skip_reshape
+        return func(q, k, v, heads, *args, **kwargs) if self.previous is None else self.previous(func, q, k, v, heads, *args,
+                                                                                                **kwargs)

@@ -1,0 +1,140 @@
+"""Qwen-Image 2.1's lanes: a negative is read once a run, kept no longer, and never taken for another; on the real model where
+this ComfyUI has it, and on ours that calls attention as it does."""
+from __future__ import annotations
+
+import gc
+import weakref
+
+import cases
+import comfy.ldm.modules.attention as comfy_attention
+import pytest
+import torch
+import vsf
+from cases import Case
+from vsf_pack.nodes.glue import override
+from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.families import qwen_image21
+
+NAMES = ["qwen-image-2.1", "qwen-image-2.1-edit", "prefix-stand-in", "prefix-stand-in-edit"]
+
+
+@pytest.fixture(params=NAMES)
+def case(request) -> Case:
+    case = cases.BY_NAME[request.param]
+    if not case.exists:
+        pytest.skip("not in this ComfyUI")
+    return case
+
+
+@pytest.fixture
+def lanes(monkeypatch) -> list:
+    """Every lane that is read: a weak reference to its first keys."""
+    read, found = qwen_image21.read, []
+
+    def note(*args, **kwargs):
+        lane = read(*args, **kwargs)
+        found.append(weakref.ref(next(iter(lane.values()))[0]))
+        return lane
+
+    monkeypatch.setattr(qwen_image21, "read", note)
+    return found
+
+
+def negative(case: Case, length: int = 5, seed: int = 50) -> list:
+    return case.conditioning(length, seed, **{WORDS: length})
+
+
+def sample(case: Case, model, steps: int = 3, **settings) -> torch.Tensor:
+    return case.sample(model, case.conditioning(7, 1), steps=steps, **settings)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return ((a.double() - b.double()).norm() / b.double().norm()).item() <= 1e-5
+
+
+def test_a_negative_is_read_once_a_run_and_kept_no_longer(case, lanes):
+    model = vsf.guide(cases.load(case.name), negative(case))
+    gc.collect()
+    gc.disable()  # nor does it wait for the collector
+    try:
+        first = sample(case, model)
+        assert len(lanes) == 1
+        assert lanes[0]() is None
+    finally:
+        gc.enable()
+    assert torch.equal(sample(case, model), first)
+    assert len(lanes) == 2
+
+
+def test_no_negative_is_taken_for_another(case, lanes):
+    """Two of the same length: chained, in windows of their own, and one after the other on the same weights."""
+    model = cases.load(case.name)
+    one, two = negative(case), negative(case, seed=51)
+    early, late = vsf.guide(model, one, end=0.5), vsf.guide(model, two, start=0.5)
+    alone = [sample(case, m) for m in (early, late)]
+    both = sample(case, vsf.guide(early, two, start=0.5))
+    assert len(lanes) == 4
+    swapped = sample(case, vsf.guide(vsf.guide(model, two, end=0.5), one, start=0.5))
+    assert not close(both, swapped)
+    assert all(not close(both, a) for a in alone)
+    sigma = model.get_model_object("model_sampling").percent_to_sigma(0.5)
+    truth = case.reference(case.negative(5, 50, alpha=2.0, active=lambda s: s >= sigma),
+                           case.negative(5, 51, alpha=2.0, active=lambda s: s <= sigma))
+    assert close(both, sample(case, truth))
+
+
+def test_other_negatives_on_the_same_model_after_each_other(case):
+    model = cases.load(case.name)
+    runs = [(50, 1), (51, 2), (50, 1)]
+    outs = [sample(case, vsf.guide(model, negative(case, seed=seed)), batch=batch) for seed, batch in runs]
+    assert torch.equal(outs[0], outs[2])
+    assert not close(outs[0], outs[1][:1])
+
+
+def test_positives_that_come_and_go(case):
+    """ComfyUI runs two prompts in one batch, and one alone where the other has ended."""
+    positive = case.conditioning(7, 1) + case.conditioning(7, 2, end_percent=0.5)
+    out = case.sample(vsf.guide(cases.load(case.name), negative(case), 2.0, 0.3), positive, steps=3)
+    assert close(out, case.sample(case.reference(case.negative(5, 50, alpha=2.0, beta=0.3)), positive, steps=3))
+
+
+def test_without_a_cache_of_the_model_there_is_none_of_ours(case, lanes, monkeypatch):
+    """ComfyUI turns the model's own off where hooks change its weights between steps."""
+    guided = vsf.guide(cases.load(case.name), negative(case))
+    kept = sample(case, guided)
+    model = guided.model.diffusion_model
+    reset = model.reset_prefix_cache
+    monkeypatch.setattr(model, "reset_prefix_cache", lambda enabled: reset(False))
+    lanes.clear()
+    assert close(sample(case, guided), kept)
+    assert len(lanes) == 3
+
+
+def test_the_prompt_stays_the_models_own(case):
+    """Its cache holds the prompt's prefix and no negative's; the image's positions do not move: a hidden negative is off."""
+    guided = vsf.guide(cases.load(case.name), negative(case))
+    model, selected = guided.model.diffusion_model, []
+    for name in ("kept", "select_prefix_cache"):
+        if hasattr(model, name):
+            own = getattr(model, name)
+            setattr(model, name, lambda *args, own=own: selected.append(args[0]) or own(*args))
+    try:
+        sample(case, guided)
+    finally:
+        for name in ("kept", "select_prefix_cache"):
+            model.__dict__.pop(name, None)
+    width = {sum(t.numel() for t in key) if isinstance(key, list) else key.numel() for key in selected}
+    assert selected and len(width) == 1
+
+
+def test_merged_by_log_sum_exp(case, monkeypatch):
+    """With PyTorch's own attention, whose kernel tells its log-sum-exp."""
+    model = cases.load(case.name)
+    names = type(model.model.diffusion_model)._forward.__globals__
+    monkeypatch.setitem(names, "optimized_attention", comfy_attention.attention_pytorch)
+    merged, calls = override.vsf_attention_merged, []
+    monkeypatch.setattr(override, "vsf_attention_merged", lambda *args: calls.append(args) or merged(*args))
+    out = sample(case, vsf.guide(model, negative(case), 2.0, 0.3))
+    assert len(calls) == 3 * len({block for layout in [c[3] for c in calls] for block in layout.lanes[0]})
+    monkeypatch.undo()
+    assert close(out, sample(case, case.reference(case.negative(5, 50, alpha=2.0, beta=0.3))))
