@@ -43,20 +43,27 @@ _load_pack()
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
-LONGEST = {"testbed": 0, "server": 1}
+LONGEST = ("test_testbed", "server", "test_training_runs_and_resumes")
+SHORTEST = ("test_families",)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What one process runs when several share the tests: a file; all of tests/server, for one ComfyUI; of the long file that
-    goes over all models, one model. What takes longest begins first."""
+    goes over all models, one model; the testbed's training, which shares nothing with the rest of its file. What takes longest
+    begins first, and what comes in many small pieces last, so that all processes are busy to the end."""
+    places = {}
     for item in items:
         case = getattr(item, "callspec", None) and item.callspec.params.get("case")
         name = item.path.parent.name if item.path.parent.name == "server" else item.path.stem
+        place = (*LONGEST, None, *SHORTEST).index(name if name in LONGEST + SHORTEST else None)
         if name == "test_families":
             name = getattr(case, "name", name)
+        if item.name in LONGEST:
+            name, place = item.name, LONGEST.index(item.name)
         item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: LONGEST.get(item.path.parent.name, len(LONGEST)))
+        places[item] = place
+    items.sort(key=places.get)
 
 
 def pytest_sessionfinish() -> None:

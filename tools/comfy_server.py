@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import socket
@@ -45,6 +46,9 @@ SHIPPED = (
     "workflows",
     "locales",
 )
+
+
+PORT_TAKEN = re.compile(r"address already in use|WinError 10048|error while attempting to bind", re.IGNORECASE)
 
 
 class ServerError(RuntimeError):
@@ -114,7 +118,7 @@ def place_testbed(base: Path) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A port of the loopback interface that nobody listens on. Somebody else may take it before we do: see `start`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -158,8 +162,9 @@ class ComfyServer:
     def __exit__(self, *unused: object) -> None:
         self.stop()
 
-    def start(self, seconds: float = 240) -> None:
-        """Place everything, start the process and wait until it answers."""
+    def start(self, seconds: float = 600, tries: int = 3) -> None:
+        """Place everything, start the process and wait until it answers. Where no port was asked for and another process took
+        the one that was free, once more with another."""
         for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for name, source in self.packs.items():
@@ -167,7 +172,17 @@ class ComfyServer:
                 place(source, target)
         if self.testbed:
             place_testbed(self.base)
-        self.port = self.port or free_port()
+        is_ours = self.port is None
+        for left in reversed(range(tries if is_ours else 1)):
+            self.port = free_port() if is_ours else self.port
+            try:
+                return self._start_on_port(seconds)
+            except ServerError:
+                self.stop()
+                if not left or not PORT_TAKEN.search(self.log()):
+                    raise
+
+    def _start_on_port(self, seconds: float) -> None:
         loaded = [*self.packs, *([TESTBED_PACK] if self.testbed else [])]
         command = [
             sys.executable, str(Path(__file__).resolve()), str(self.comfyui / "main.py"),
@@ -183,15 +198,19 @@ class ComfyServer:
         while True:
             if self.process.poll() is not None:
                 raise ServerError(f"ComfyUI ended at start (exit status {self.process.returncode}).\n{self.log_tail()}")
-            try:
-                self.get("/system_stats", timeout=5)
+            if self._answers():
                 self.start_log = self.log()
                 return
-            except OSError:
-                pass
             if time.monotonic() - begin > seconds:
                 raise ServerError(f"ComfyUI did not answer within {seconds:.0f} s.\n{self.log_tail()}")
             time.sleep(0.3)
+
+    def _answers(self) -> bool:
+        """Whether our own process answers, and not another ComfyUI on this port: each tells the command line it has."""
+        try:
+            return str(self.base) in json.loads(self.get("/system_stats", timeout=30))["system"]["argv"]
+        except (OSError, ValueError, KeyError):
+            return False
 
     def stop(self) -> None:
         """End the process and wait for its end. Safe to call twice."""
@@ -215,7 +234,7 @@ class ComfyServer:
         """The log's end, and where the whole is."""
         return "\n".join([*self.log().splitlines()[-lines:], f"The whole log: {self.log_file}"])
 
-    def get(self, path: str, timeout: float = 60) -> bytes:
+    def get(self, path: str, timeout: float = 300) -> bytes:
         """The body of a GET; urllib's HTTPError for anything but success."""
         with urllib.request.urlopen(self.address + path, timeout=timeout) as answer:
             return answer.read()
@@ -229,7 +248,7 @@ class ComfyServer:
         body = json.dumps({"prompt": prompt, "client_id": "vsf"}).encode()
         request = urllib.request.Request(self.address + "/prompt", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 found = json.loads(answer.read())
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")

@@ -7,12 +7,14 @@ from unittest import mock
 import cases
 import comfy.ldm.modules.attention as comfy_attention
 import comfy.samplers
+import folder_paths
 import pytest
 import reference
 import torch
 import vsf
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras.nodes_hypernetwork import HypernetworkLoader
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_tomesd import TomePatchModel
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
@@ -144,6 +146,74 @@ def test_text_of_another_node():
     truth = sample(more_text(refers(case=case), behind=7), case=BY_LENGTH)
     assert close(sample(more_text(guided(), behind=0), case=BY_LENGTH), truth)
     assert not close(sample(guided(), case=BY_LENGTH), truth)
+
+
+def hypernetwork(model, folder, strength: float = 0.8):
+    """ComfyUI's own node with a file of this model's widths: the text's, and the first level's for its self-attention."""
+    g = torch.Generator().manual_seed(3)
+
+    def layers(width: int) -> dict[str, torch.Tensor]:
+        shapes = {"linear.0": (2 * width, width), "linear.1": (width, 2 * width)}
+        weights = {f"{n}.weight": torch.randn(s, generator=g) / s[1] ** 0.5 for n, s in shapes.items()}
+        return weights | {f"{n}.bias": 0.3 * torch.randn(s[0], generator=g) for n, s in shapes.items()}
+
+    state = {width: (layers(width), layers(width)) for width in (CASE.width, 32)}
+    torch.save({**state, "activation_func": "relu"}, folder / "hypernetwork.pt")
+    with mock.patch.dict(folder_paths.folder_names_and_paths, {"hypernetworks": ([str(folder)], {".pt"})}):
+        return HypernetworkLoader.execute(model, "hypernetwork.pt", strength).args[0]
+
+
+def in_double(model):
+    """A model's hypernetworks in the reference's precision."""
+    for patch in model.model_options["transformer_options"]["patches"]["attn2_patch"]:
+        for modules in patch.hypernet.values():
+            modules.double()
+    return model
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_hypernetwork_changes_the_negatives_too(tmp_path, first, cfg):
+    """Its patch of keys and values maps each token by itself, in the prompt, in the ordinary negative and in ours."""
+    ours = guided(hypernetwork(cases.load(CASE.name), tmp_path)) if first else hypernetwork(guided(), tmp_path)
+    truth = sample(in_double(hypernetwork(refers(), tmp_path)), cfg=cfg)
+    assert close(sample(ours, cfg=cfg), truth)
+    assert not close(sample(guided(), cfg=cfg), truth)
+    assert not close(sample(in_double(hypernetwork(refers(), tmp_path, 0.4)), cfg=cfg), truth)
+
+
+def test_text_that_another_node_puts_in_place_of_the_prompt():
+    """As prompt injection: the negatives stay as they are, behind what stands there now."""
+    other = cases.tiny.tokens(7, 9, width=CASE.width)
+
+    def inject(model, behind: int = 0):
+        def patch(n, context, value, extra):
+            return n, *(torch.cat([other.to(t).expand(len(t), -1, -1), t[:, t.shape[1] - behind:]], dim=1) if behind else
+                        other.to(t).expand(len(t), -1, -1) for t in (context, value))
+        model = model.clone()
+        model.set_model_attn2_patch(patch)
+        return model
+
+    truth = sample(inject(refers(), behind=7))
+    assert close(sample(inject(guided())), truth)
+    assert not close(sample(guided()), truth)
+
+
+def test_an_output_patch_sees_what_the_negatives_made():
+    seen = []
+
+    def scaled(model):
+        def patch(out, extra):
+            seen.append(out.double())
+            return out * torch.linspace(0.5, 1.5, out.shape[1], dtype=out.dtype)[:, None]
+        model = model.clone()
+        model.set_model_attn2_output_patch(patch)
+        return model
+
+    truth = sample(scaled(refers()))
+    expected, seen[:] = list(seen), []
+    assert close(sample(scaled(guided())), truth)
+    assert len(seen) == len(expected) and all(close(a, b) for a, b in zip(seen, expected, strict=True))
 
 
 def test_an_override_inside_the_model_is_told():

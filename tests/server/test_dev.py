@@ -22,7 +22,7 @@ spec.loader.exec_module(dev)
 def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """dev.py in a process of its own."""
     command = [sys.executable, str(ROOT / "dev.py"), *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | variables, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | variables, timeout=600)
 
 
 def test_help_names_every_command() -> None:
@@ -62,7 +62,7 @@ def test_requirements_leave_torch_out(tmp_path: Path) -> None:
 
 def test_torchvision_block_is_harmless_where_operators_exist() -> None:
     code = dev.BLOCK + dev.BLOCK.replace("_vsf_library", "_vsf_other")
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="uses a POSIX signal")
@@ -75,9 +75,9 @@ def test_server_ends_with_its_starter(tmp_path: Path) -> None:
         "print(server.port, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     command = [sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end and listens(int(done.stdout)):
         time.sleep(0.2)
     assert not listens(int(done.stdout))

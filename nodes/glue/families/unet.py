@@ -4,11 +4,14 @@ positions. A negative cannot reach the pooled vector (SDXL).
 
 A level may have as many tokens as the text, and nodes change both numbers (Deep Shrink, ToMe, IPAdapter). So text attention
 is not known by its number of keys: the last patch before it puts the negatives behind the text and tells the override. Other
-nodes' patches see the prompt alone. So does attention in place of the model's (IPAdapter): what the negatives change in the
-model's own is added to it.
+nodes' patches of keys and values (attn2_patch) see the prompt alone; a hypernetwork changes each token by itself, as the
+model's weights would, and the negatives' too. Patches of the output (attn2_output_patch) see what the negatives made of it.
+Attention in place of the model's (IPAdapter) sees the prompt alone: what the negatives change in the model's own is added.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import comfy.model_base
@@ -23,6 +26,7 @@ from .cross import IMAGE, beside
 
 NO_TEXT = (comfy.model_base.SVD_img2vid, comfy.model_base.Stable_Zero123)  # SV3D is an SVD
 Options = dict[str, Any]
+Patched = tuple[Tensor, ...]
 
 
 def refuse(base_model: Any) -> str | None:
@@ -32,19 +36,24 @@ def refuse(base_model: Any) -> str | None:
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
     words, own = torch.cat(tokens, dim=1), [Segment(c, t.shape[1]) for c, t in enumerate(tokens)]
 
-    def append(x: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple[Tensor, ...]:
+    def append(x: Tensor, context: Tensor, value: Tensor, extra: Options, hypernetworks: Sequence[Any] = ()) -> Patched:
         attention = extra.get(OVERRIDE)
         if not isinstance(attention, VSFAttention):
             return x, context, value  # covered by another node's override: patch.py tells the user
         attention.expect(Layout((Segment("P", context.shape[1]), *own), negatives, queries=IMAGE))
-        return x, *(torch.cat([t, repeat_to_batch_size(words.to(t), len(t))], dim=1) for t in (context, value))
+        k = v = words.to(context)
+        for change in hypernetworks:
+            _, k, v = change(x, k, v, extra)
+        return x, *(torch.cat([t, repeat_to_batch_size(n.to(t), len(t))], dim=1) for t, n in ((context, k), (value, v)))
 
-    def append_to_text(x: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple[Tensor, ...]:
+    def append_to_text(x: Tensor, context: Tensor, value: Tensor, extra: Options) -> Patched:
         return (x, context, value) if context is x else append(x, context, value, extra)  # the x4 upscaler has two of text
 
     patches, replaced = (call.transformer_options.get(k, {}) for k in ("patches", "patches_replace"))
+    attn2 = patches.get("attn2_patch", ())
+    of_tokens = [p for p in attn2 if hasattr(p, "hypernet")]  # as comfy_extras/nodes_hypernetwork.py makes them
     call.options["patches"] = {**patches, "attn1_patch": [append_to_text, *patches.get("attn1_patch", ())],
-                               "attn2_patch": [*patches.get("attn2_patch", ()), append]}
+                               "attn2_patch": [*attn2, partial(append, hypernetworks=of_tokens)]}
     call.options["patches_replace"] = {**replaced, **{name: {block: beside(r) for block, r in replaced[name].items()}
                                                       for name in ("attn1", "attn2") if name in replaced}}
     return []

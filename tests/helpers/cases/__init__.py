@@ -88,7 +88,7 @@ class Case:
                                rules=rules)
 
     def sample(self, model: Any, positive: list, negative: list | None = None, *, cfg: float = 1.0, batch: int = 1,
-               steps: int = 2, seed: int = 0) -> torch.Tensor:
+               steps: int = 2, seed: int = 0, callback: Callable[..., None] | None = None) -> torch.Tensor:
         """ComfyUI's own sampler: 2 steps of Euler from noise."""
         g = torch.Generator().manual_seed(seed)
         shapes = self.latent if isinstance(self.latent[0], tuple) else (self.latent,)
@@ -97,7 +97,7 @@ class Case:
         negative = self.conditioning(3, 999) if negative is None else negative
         with torch.inference_mode():  # as ComfyUI's executor (execution.py); Anima's extra_conds ask for it
             out = comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative, noise * 0,
-                                      disable_pbar=True, seed=seed)
+                                      disable_pbar=True, seed=seed, callback=callback)
         return torch.cat([t.flatten(1) for t in out.unbind()], dim=1) if len(parts) > 1 else out
 
 
