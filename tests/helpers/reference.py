@@ -64,17 +64,22 @@ for _name in [f"{kind}_rope{half}{one}{in_place}" for kind in ("apply", "rms") f
                                                "rms" in _name, _name.endswith("_")))
 
 
-def _adaln_in_double(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Newer ComfyUIs' LTX normalise and modulate in one kernel."""
+def _layer(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon) * weight
+
+
+def _adaln_in_double(kernel: Callable[..., torch.Tensor], norm: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Newer ComfyUIs normalise and modulate in one kernel: LTX, Qwen-Image 2.1."""
     def call(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
         if x.dtype != torch.float64:
             return kernel(x, scale, shift, eps)
-        return _rms(x, 1 + scale, eps) + shift
+        return norm(x, 1 + scale, eps) + shift
     return call
 
 
-if hasattr(comfy.quant_ops.ck, "rms_adaln"):
-    comfy.quant_ops.ck.rms_adaln = _adaln_in_double(comfy.quant_ops.ck.rms_adaln)
+for _name, _norm in (("rms_adaln", _rms), ("adaln", _layer)):
+    if hasattr(comfy.quant_ops.ck, _name):
+        setattr(comfy.quant_ops.ck, _name, _adaln_in_double(getattr(comfy.quant_ops.ck, _name), _norm))
 
 
 def _unit_in_double(normalize: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.ldm.modules.attention as comfy_attention
 import reference
 import torch
 from prefix_model import Prefix
@@ -73,13 +74,21 @@ def _edit(slots: list[int], channels: int, *sizes: tuple[int, int]) -> Any:
     return lambda length, seed: {"reference_latents": references, "image_slots": slots}
 
 
+def _by_pytorch(base_model: Any) -> None:
+    """Sub-quadratic attention, ComfyUI's own choice on a CPU, takes this model's boolean causal mask for an additive one, with
+    VSF or without."""
+    type(base_model.diffusion_model)._forward.__globals__["optimized_attention"] = comfy_attention.attention_pytorch
+
+
 _COMMON = dict(width=24, lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=NO_TEXT_QUERIES)
 
+_REAL = dict(newer=True, setup=_by_pytorch, **_COMMON)
+
 CASES = [
-    Case("qwen-image-2.1", "QwenImage21", _QWEN, (64, 4, 6), newer=True, **_COMMON),
-    Case("qwen-image-2.1-edit", "QwenImage21", _QWEN, (64, 5, 6), options=_edit([2], 64, (3, 4)), newer=True, **_COMMON),
+    Case("qwen-image-2.1", "QwenImage21", _QWEN, (64, 4, 6), **_REAL),
+    Case("qwen-image-2.1-edit", "QwenImage21", _QWEN, (64, 5, 6), options=_edit([2], 64, (3, 4)), **_REAL),
     Case("qwen-image-2.1-edit-two", "QwenImage21", _QWEN, (64, 4, 5), options=_edit([1, 3], 64, (4, 5), (3, 3), (2, 2)),
-         newer=True, **_COMMON),
+         **_REAL),
     Case("prefix-stand-in", Prefix, _PREFIX, (16, 4, 6), **_COMMON),
     Case("prefix-stand-in-edit", Prefix, _PREFIX, (16, 5, 6), options=_edit([2], 16, (3, 4)), **_COMMON),
     Case("prefix-stand-in-edit-two", Prefix, _PREFIX, (16, 4, 5), options=_edit([1, 3], 16, (4, 5), (3, 3), (2, 2)), **_COMMON),
