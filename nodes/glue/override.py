@@ -10,14 +10,17 @@ import comfy.ldm.modules.attention as comfy_attention
 import torch
 from torch import Tensor
 
-from ...vsf_core.attention import LSEKernel, find_lse_kernel, math_attention
+from ...vsf_core.attention import find_lse_kernel, math_attention
 from ...vsf_core.forms import Attention, LSEAttention, vsf_attention_concatenated, vsf_attention_merged
-from ...vsf_core.layout import Layout
+from ...vsf_core.layout import Layout, Negative
+from . import backends
+from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
 from .lanes import LaneLayout, split_heads
 
 log = logging.getLogger("vsf")
 
 OVERRIDE = "optimized_attention_override"
+COMPILED_TOKENS = 64  # torch.compile may not know how many there are
 
 
 class VSFAttention:
@@ -38,6 +41,7 @@ class VSFAttention:
         self.previous = previous
         self.expected: Layout | None = None
         self.calls = 0
+        self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
 
     def expect(self, layout: Layout) -> None:
         """The next call is an attention of this layout, whatever its number of tokens: for models that can tell."""
@@ -60,9 +64,15 @@ class VSFAttention:
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
                               skip_output_reshape=True, **kwargs)
-        kernel = self._lse_kernel(layout, func, q, k, v, mask)
-        attend_lse = None if kernel is None else functools.partial(kernel, scale=kwargs.get("scale"))
-        out = self.join(layout, q, k, v, mask, attend, attend_lse)
+        attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
+        try:
+            out = self.join(layout, q, k, v, mask, attend, attend_lse)
+        except NotPyTorchs:
+            self._known(func)["not PyTorch's", _shape(q, k)] = True
+            attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
+            out = self.join(layout, q, k, v, mask, attend, attend_lse)
+        if self.calls == 1 and not torch.compiler.is_compiling():
+            self._tell(layout, func, q, attend_lse, kwargs)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
 
     def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
@@ -91,20 +101,113 @@ class VSFAttention:
                                "model's attention does not tell which is which. Make the picture a step larger or smaller.")
         return None
 
-    def _lse_kernel(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor,
-                    mask: Tensor | None) -> LSEKernel | None:
-        """The kernel of the merged form, or None for the concatenated one.
+    def _with_lse(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                  attend: Attention, options: dict[str, Any]) -> LSEAttention | None:
+        """The attention of the merged form, or None for the concatenated one.
 
-        Only where ComfyUI itself would call PyTorch's SDPA: a backend or an override that the user chose (sage, xformers,
-        sub-quadratic, ...) is kept, and gives no log-sum-exp through ComfyUI. A region decides for the merged form,
-        because without it each query would need a mask row of its own.
+        A backend or an override that the user chose is kept. It tells no log-sum-exp through ComfyUI, but where it comes down
+        to PyTorch's attention of our very tensors, that one's kernel does. Elsewhere the concatenated form asks no more of it
+        than one attention after the other, and for beta a mask on keys. Two things it may be unable to do, and then a kernel of
+        PyTorch's takes the whole call, with the model's attention over P and I: without the log-sum-exp of that one there is
+        nothing to merge with. They are a region, for which each query would need a mask row of its own, and that mask.
         """
-        pytorch = func is comfy_attention.attention_pytorch.__wrapped__ and self.previous is None
-        kernel = find_lse_kernel(q, k, v) if pytorch and mask is None else None
-        if kernel is None and any(n.region is not None for n in layout.negatives):
-            kernel = find_lse_kernel(q, k, v) or math_attention
-        if self.calls == 1 and not torch.compiler.is_compiling():
-            log.debug("VSF: attention of %s by %s", tuple(q.shape),
-                      f"log-sum-exp merge ({kernel.__name__})" if kernel is not None
-                      else f"concatenated keys ({getattr(self.previous or func, '__name__', 'override')})")
-        return kernel
+        is_pytorch = func is comfy_attention.attention_pytorch.__wrapped__ and self.previous is None
+        if mask is None and (is_pytorch or self._may_be_pytorch(func, q, k)):
+            kernel = find_lse_kernel(q, k, v)
+            if kernel is not None:
+                return (functools.partial(kernel, scale=options.get("scale")) if is_pytorch
+                        else functools.partial(attend_with_lse, attend=attend, kernel=kernel))
+        if _needs_merge(layout) or (_needs_mask(layout) and not is_pytorch
+                                    and self._needs_kernel(func, q, k, mask, options)):
+            return functools.partial(find_lse_kernel(q, k, v) or math_attention, scale=options.get("scale"))
+        return None
+
+    def _known(self, func: Callable[..., Tensor]) -> dict[Any, Any]:
+        """What is known of the attention that is the base of the calls made here."""
+        try:
+            return backends.MEMORY.about(*(o for o in (self.previous, func) if o is not None))
+        except TypeError:  # one that cannot be remembered is asked in every call of the model
+            return self.memory.about(func)
+
+    def _first(self, fact: str, func: Callable[..., Tensor]) -> bool:
+        """Whether this is new of the base, or of all its kind where it cannot be remembered."""
+        known = self._known(func)
+        if known is self.memory.about(func):
+            known = backends.MEMORY.about(type(self.previous), func)
+        if fact in known:
+            return False
+        known[fact] = True
+        return True
+
+    def _may_be_pytorch(self, func: Callable[..., Tensor], q: Tensor, k: Tensor) -> bool:
+        return not torch.compiler.is_compiling() and ("not PyTorch's", _shape(q, k)) not in self._known(func)
+
+    def _needs_kernel(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, mask: Tensor | None,
+                      options: dict[str, Any]) -> bool:
+        """Whether beta, as a mask on keys, would be lost.
+
+        What becomes of a mask that the model itself has is the affair of its attention: on P and I it stays as without us.
+        """
+        compiling = torch.compiler.is_compiling()
+        tokens = (COMPILED_TOKENS, COMPILED_TOKENS) if compiling else (q.shape[2], k.shape[2])
+        answer = self._answer(func, *tokens, q.shape[-1], q.dtype, q.device, mask is not None,
+                              **(_constants(options) if compiling else options))
+        return answer == IGNORES or (answer == REFUSES and mask is None)
+
+    @torch.compiler.assume_constant_result  # torch.compile asks while it traces, instead of breaking its graph
+    def _answer(self, func: Callable[..., Tensor], queries: int, keys: int, head_dim: int, dtype: torch.dtype,
+                device: torch.device, masked: bool, **options: Any) -> str:
+        """What the base does with a mask (backends.ask_for_mask): asked once for each length and setting, and told once."""
+        known = self._known(func)
+        question = ("mask", queries, keys, head_dim, dtype, device, *_constants(options).items())
+        if question not in known:
+            known[question] = backends.ask_for_mask(self._of_one_head(func, options), queries, keys, head_dim=head_dim,
+                                                    dtype=dtype, device=device)
+        if (known[question] == IGNORES or (known[question] == REFUSES and not masked)) and self._first("told of mask", func):
+            log.info("VSF: bias needs a mask, which the attention in use, %s, does not take as PyTorch's does. Where the "
+                     "negative takes part, attention runs on a kernel of PyTorch's. To keep %s there, set bias to 0.",
+                     *[name_of(self.previous or func)] * 2)
+        return known[question]
+
+    def _of_one_head(self, func: Callable[..., Tensor], options: dict[str, Any]) -> Attention:
+        """The base, to be asked: without a block's number, which some overrides act on."""
+        options = dict(options)
+        if "transformer_options" in options:
+            options["transformer_options"] = {name: o for name, o in (options["transformer_options"] or {}).items()
+                                              if name != "block_index"}
+        return lambda q, k, v, mask: self._base(func, q, k, v, 1, mask=mask, attn_precision=None, skip_reshape=True,
+                                                skip_output_reshape=True, **options)
+
+    def _tell(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, attend_lse: LSEAttention | None,
+              options: dict[str, Any]) -> None:
+        """In the log: the form, at each call of the model; and once, that a sparse attention of another node runs densely."""
+        name = name_of(self.previous or func)
+        kernel = None if attend_lse is None else attend_lse.keywords.get("kernel", attend_lse.func)
+        log.debug("VSF: attention of %s by %s", tuple(q.shape), f"concatenated keys ({name})" if kernel is None
+                  else f"log-sum-exp merge ({kernel.__name__})")
+        if self.previous is None or layout.queries is not None:
+            return
+        if "told of parts" not in self._known(func) and backends.differs_in_parts(
+                self._of_one_head(func, options), q.shape[2], head_dim=q.shape[-1], dtype=q.dtype,
+                device=q.device) and self._first("told of parts", func):
+            log.warning("VSF: %s, an attention that another node put in, works otherwise where queries and keys are not the "
+                        "same tokens, as the negative needs it in this model. If it is a sparse one, its speed is lost where "
+                        "the negative acts.", name)
+
+
+def _needs_merge(layout: Layout) -> bool:
+    """Whether this layout has no concatenated form: a region of the paper's rule would be a mask row for each query."""
+    return any(isinstance(n, Negative) and n.region is not None for n in layout.negatives)
+
+
+def _needs_mask(layout: Layout) -> bool:
+    """Whether the concatenated form of this layout has a mask of its own: a bias on the negatives' keys."""
+    return layout.has_image_queries and any(isinstance(n, Negative) and n.beta for n in layout.negatives)
+
+
+def _constants(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: o for name, o in options.items() if isinstance(o, bool | int | float | str)}
+
+
+def _shape(q: Tensor, k: Tensor) -> tuple[Any, ...]:
+    return (*q.shape[1:], *k.shape[1:], q.dtype, q.device)

@@ -108,9 +108,11 @@ def test_every_call_goes_to_the_previous_override(attention):
         return comfy_attention.attention_pytorch(*args, **kwargs)
 
     check(attention(q, k, v, H, skip_reshape=True, transformer_options=options(previous=previous)), q, k, v)
-    assert len(seen) == 3  # image, text, the negative's own rows
+    assert all(seen)
+    assert len(seen) >= 3  # at the least: image, text, the negative's own rows
+    seen.clear()
     attention(q[:, :, :8], k[:, :, :8], v[:, :, :8], H, skip_reshape=True, transformer_options=options(previous=previous))
-    assert len(seen) == 4
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(("attention", "form"), [("pytorch", "log-sum-exp merge (cpu_flash)"),
@@ -141,11 +143,9 @@ def test_compiles_as_one_graph(merged):
     def previous(func, *args, **kwargs):
         return func(*args, **kwargs)
 
-    def call(q, k, v):
-        own = options(previous=None if merged else previous)
+    def call(q, k, v, own):
         return comfy_attention.attention_pytorch(flat(q), flat(k), v.transpose(1, 2), H, transformer_options=own)
 
-    call(q, k, v)  # whether a kernel is to be believed is found out before, in the first step's sampling
     with CompiledApart():
-        out = torch.compile(call, fullgraph=True, backend="aot_eager")(q, k, v)
+        out = torch.compile(call, fullgraph=True, backend="aot_eager")(q, k, v, options(previous=None if merged else previous))
     check(out, q, k, v)
