@@ -1,14 +1,18 @@
 """VSF Guidance: a negative prompt inside attention (Value Sign Flip, arXiv 2508.10931)."""
 from __future__ import annotations
 
-import math
+from numbers import Real
+from typing import Any
 
+import torch
 from comfy_api.latest import io
 from typing_extensions import override
 
-from .glue.conditioning import negative_prompts
-from .glue.families import find_family
+from .glue.conditioning import NegativePrompt, negative_prompts
+from .glue.families import Family, find_family
+from .glue.families.widths import text_width
 from .glue.patch import attach
+from .glue.tokens import UNPADDED
 
 
 class VSFGuidance(io.ComfyNode):
@@ -47,19 +51,40 @@ class VSFGuidance(io.ComfyNode):
                 end_percent: float) -> io.NodeOutput:
         for name, value, most in (("scale", scale, MAX_SCALE), ("bias", bias, MAX_BIAS),
                                   ("start_percent", start_percent, 1.0), ("end_percent", end_percent, 1.0)):
-            if not math.isfinite(value) or not 0.0 <= value <= most:
-                raise ValueError(f"VSF: expected `{name}` between 0 and {most:g}, found {value}.")
+            if not isinstance(value, Real) or not 0.0 <= value <= most:  # NaN is neither
+                raise ValueError(f"VSF: set `{name}` between 0 and {most:g}. Expected a number in that range, found "
+                                 f"{value!r}.")
         if start_percent > end_percent:
-            raise ValueError(f"VSF: expected start_percent below end_percent, found {start_percent:g} and {end_percent:g}.")
+            raise ValueError("VSF: set start_percent below end_percent. Expected a time in which to act, found "
+                             f"{start_percent:g} to {end_percent:g}.")
         if scale == 0.0:
             return io.NodeOutput(model)
-        find_family(model.model)  # say that a model cannot do it even when the negative is empty
-        prompts = negative_prompts(negative, scale, bias, start_percent, end_percent)
+        family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
+        padded = family.__name__.rpartition(".")[2] not in UNPADDED
+        prompts = negative_prompts(negative, scale, bias, start_percent, end_percent, padded)
+        for prompt in prompts:
+            check_fit(prompt, family, model.model)
         return io.NodeOutput(attach(model, prompts) if prompts else model)
+
+
+def check_fit(prompt: NegativePrompt, family: Family, base_model: Any) -> None:
+    """Raise ValueError, for the user to read, for a negative that this model cannot take."""
+    if prompt.scale > MAX_SCALE:
+        raise ValueError(f"VSF: lower `scale` or the strength of `negative`. Expected at most {MAX_SCALE:g} for both "
+                         f"multiplied, found {prompt.scale:g}.")
+    width = text_width(family, base_model)
+    if width not in (None, prompt.tokens.shape[-1]):
+        raise ValueError(f"VSF: encode the negative with the text encoder (CLIP) of this model. Expected a negative of width "
+                         f"{width}, as {type(base_model).__name__} takes, found {prompt.tokens.shape[-1]}.")
+    most = min(MAX_TOKEN, torch.finfo(base_model.get_dtype_inference()).max)
+    if prompt.tokens.numel() and (largest := float(prompt.tokens.abs().max())) > most:
+        raise ValueError("VSF: encode `negative` again, in another precision if need be. Expected values up to "
+                         f"{most:g}, which this model can compute with, found {largest:g}.")
 
 
 MAX_SCALE = 10.0
 MAX_BIAS = 5.0
+MAX_TOKEN = 1e9  # no text encoder comes near it, and beyond, logits of its square overflow float32 and the picture is NaN
 # SD3.5 Large Turbo in the paper's form: its setting "Quality" (3.3, 0.2), less the second, unflipped copy of the negative
 # that the authors' code shows to the image: effective alpha = 3.3 - e^0.2 = 2.1
 DEFAULT_SCALE = 2.0

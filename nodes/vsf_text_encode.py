@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 from typing_extensions import override
 
+from .glue import made
 from .glue.conditioning import WORDS, keep, keep_rows
 from .glue.tokens import OTHERS, Tokens, has_words, real_rows, real_rows_of_others, tokenize
 
@@ -37,14 +38,18 @@ class VSFTextEncode(io.ComfyNode):
     @classmethod
     def execute(cls, clip, text: str) -> io.NodeOutput:
         if clip is None:
-            raise ValueError("VSF: expected a text encoder in `clip`, found none. If the checkpoint has none inside, load "
-                             "one with a CLIP loader node.")
+            raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
+                             "one in `clip`, found none.")
+        if not isinstance(text, str):
+            raise ValueError(f"VSF: write the negative as a text. Expected one in `text`, found {type(text).__name__}.")
         tokens = tokenize(clip, text)
         words = has_words(clip, text, tokens)
         conditioning = clip.encode_from_tokens_scheduled(tokens)
         if words:
             return io.NodeOutput([only_words(clip, tokens, *entry, quiet=i > 0) for i, entry in enumerate(conditioning)])
         log.info("VSF: the negative has no words, which turns it off")
+        for encoded, _ in conditioning:
+            made.remember(encoded, words=False)
         return io.NodeOutput([[encoded, {**options, WORDS: 0}] for encoded, options in conditioning])
 
 
@@ -65,6 +70,7 @@ def only_words(clip: Any, tokens: Tokens, encoded: Tensor, options: dict[str, An
     if not quiet:
         counts = {OTHERS[name][0]: f"; of {OTHERS[name][0]} {real.sum()} of {len(real)}" for name, real in others.items()}
         log.info("VSF: kept %d of %d tokens of the negative%s", rows.sum(), len(rows), "".join(counts.values()))
+    made.remember(encoded, words=True)
     return [encoded, {**options, WORDS: int(rows.sum()) or max((int(r.sum()) for r in others.values()), default=0)}]
 
 

@@ -3,23 +3,34 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
+import comfy.hooks
 import torch
 from torch import Tensor
 
+from . import made
 from .tokens import known_rows
 
 log = logging.getLogger("vsf")
 
 WORDS = "vsf_words"
-"""Key that VSFTextEncode leaves in its conditioning: how many words' tokens it holds; 0 says that the text was empty."""
+"""Key that VSFTextEncode leaves in its conditioning: how many rows, from the first, are words' tokens; 0 says that the text
+was empty. Nodes that change the rows keep it, so that `rows_of_words` asks the rows too."""
 
 PER_ROW = ("attention_mask", "minimax_token_tags", "text_input_ids")
 """Options of a conditioning, (..., L), with one entry for each of its rows."""
 
 MASKED_BY = {"conditioning_mt5xl": "attention_mask_mt5xl"}
 """Options, (..., L, C), that are a conditioning of their own, with the mask that comes beside them (HunyuanDiT)."""
+
+STARTS, ENDS = ("start_percent", "clip_start_percent"), ("end_percent", "clip_end_percent")
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+EIGHT_BITS = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"))
+
+CONNECT = "VSF: connect VSF Text Encode to `negative`."
 
 
 @dataclass(frozen=True)
@@ -37,55 +48,125 @@ class NegativePrompt:
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
-                     end_percent: float) -> list[NegativePrompt]:
-    """One negative for each entry of a CONDITIONING; entries without words are left out.
+                     end_percent: float, padded: bool = True) -> list[NegativePrompt]:
+    """One negative for each entry of a CONDITIONING; entries that are off are left out, with a line in the log.
 
-    An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent.
+    An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent, and its
+    strength (ConditioningSetAreaStrength) multiplies the scale. padded: as in `without_padding`.
     Raises ValueError, for the user to read, for conditioning that cannot be used.
     """
-    if not isinstance(conditioning, list) or not conditioning:
-        raise ValueError("VSF: expected a CONDITIONING with at least one prompt in `negative`, found an empty one. "
-                         "Connect VSF Text Encode.")
+    if not isinstance(conditioning, list | tuple) or not conditioning:
+        found = "an empty one" if not conditioning else type(conditioning).__name__
+        raise ValueError(f"{CONNECT} Expected a CONDITIONING with at least one prompt, found {found}.")
     prompts = []
-    for tokens, options in conditioning:
-        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
-            found = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise ValueError(f"VSF: expected text tokens (batch, tokens, width) in `negative`, found {found}. "
-                             "Connect VSF Text Encode.")
-        if not torch.isfinite(tokens).all():
-            raise ValueError("VSF: `negative` has values that are not finite (NaN or infinity); the text encoder that made "
-                             "it failed. Try it in another precision.")
-        if used := {"area", "mask"} & options.keys():
-            raise ValueError(f"VSF: `negative` is limited to a region ({', '.join(sorted(used))}), which is not supported "
-                             "yet. Connect the prompt without it.")
-        start = max(start_percent, *(options.get(k, 0.0) for k in ("start_percent", "clip_start_percent")))
-        end = min(end_percent, *(options.get(k, 1.0) for k in ("end_percent", "clip_end_percent")))
-        words, options = without_padding(tokens, options)
-        if options.get(WORDS, words.shape[1]) and start < end:
-            prompts.append(NegativePrompt(words, scale, bias, start, end, options))
+    for entry in conditioning:
+        tokens, options = _checked(entry)
+        start = max(start_percent, *(_number(options, k, 0.0) for k in STARTS))
+        end = min(end_percent, *(_number(options, k, 1.0) for k in ENDS))
+        strength = _number(options, "strength", 1.0)
+        words, options = without_padding(tokens, options, padded)
+        has_words = words.shape[1] or (not tokens.shape[1] and options.get(WORDS))  # HiDream's may all be Llama's
+        if has_words and start < end and strength:
+            prompts.append(NegativePrompt(words, scale * strength, bias, start, end, options))
+        else:
+            why = "it has no words" if not has_words else "its strength is 0" if not strength else (
+                f"it would act from {start:g} to {end:g}")
+            log.info("VSF: a prompt in `negative` is off: %s", why)
     return prompts
 
 
-def without_padding(tokens: Tensor, options: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """The rows of (B, L, C) that are words, as far as the conditioning tells, and its options: LN = 0 for an empty prompt."""
-    if WORDS in options:
-        return tokens if options[WORDS] else tokens[:, :0], options
-    rows = known_rows(tokens, options)
+def _checked(entry: Any) -> tuple[Tensor, dict[str, Any]]:
+    """The tokens, (B, L, C) in a type to compute with, and the options of an entry. Raises ValueError for the user to read."""
+    if not isinstance(entry, list | tuple) or len(entry) < 2 or not isinstance(entry[1], dict):
+        raise ValueError(f"{CONNECT} Expected prompts of text tokens and options, found {_shape(entry)}.")
+    tokens, options = entry[:2]
+    if not isinstance(tokens, Tensor) or tokens.ndim != 3 or not len(tokens) or not tokens.shape[2]:
+        raise ValueError(f"{CONNECT} Expected text tokens (batch, tokens, width), none of them 0 but tokens, found "
+                         f"{_shape(tokens)}.")
+    if tokens.is_meta or tokens.layout is not torch.strided or tokens.dtype not in FLOATS + EIGHT_BITS:
+        kind = "without values (meta)" if tokens.is_meta else f"in {tokens.dtype}, {tokens.layout}"
+        raise ValueError(f"{CONNECT} Expected text tokens of floating-point numbers, found tokens {kind}.")
+    tokens = tokens.float() if tokens.dtype in EIGHT_BITS else tokens  # exact; torch computes nothing in 8 bits
+    if not torch.isfinite(tokens).all():
+        raise ValueError("VSF: encode `negative` in another precision; the text encoder that made it failed. Expected finite "
+                         "values, found some that are not finite (NaN or infinity).")
+    if used := {"area", "mask"} & options.keys():
+        raise ValueError("VSF: connect `negative` without its area or mask. Expected a prompt for the whole picture, found "
+                         f"one that is limited to a region ({', '.join(sorted(used))}), which is not supported yet.")
+    if hooks := [type(hook).__name__ for hook in _hooks_on_the_model(options.get("hooks"))]:
+        raise ValueError("VSF: take the hooks off `negative` (apply_to_conds in Set CLIP Hooks), or set their strength_model "
+                         "to 0. Expected hooks on the text encoder alone, which have acted already, found hooks on the model "
+                         f"({', '.join(hooks)}): a negative is read in the positive prompt's call of the model, with that "
+                         "prompt's hooks.")
+    if not isinstance(options.get(WORDS, 0), int) or options.get(WORDS, 0) < 0:
+        raise ValueError(f"{CONNECT} Expected a number of words in {WORDS}, found {options[WORDS]!r}.")
+    return tokens, options
+
+
+def _shape(found: Any) -> str:
+    return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
+
+
+def _number(options: dict[str, Any], name: str, default: float) -> float:
+    value = options.get(name, default)
+    if not isinstance(value, Real) or not 0.0 <= value < float("inf"):
+        raise ValueError(f"VSF: set `{name}` of the prompt in `negative` to a number from 0. Expected one, found {value!r}.")
+    return float(value)
+
+
+def _hooks_on_the_model(hooks: Any) -> list[Any]:
+    """Those of a HookGroup (comfy/hooks.py) that change the model while it samples, and not the text encoder alone."""
+    return [hook for hook in (getattr(hooks, "hooks", None) or ())
+            if not isinstance(hook, comfy.hooks.WeightHook) or hook._strength_model]
+
+
+def without_padding(tokens: Tensor, options: dict[str, Any], padded: bool = True) -> tuple[Tensor, dict[str, Any]]:
+    """The rows of (B, L, C) that are words, as far as the conditioning tells, and its options: LN = 0 for an empty prompt.
+
+    padded: whether the text encoders of this model pad; where they do not, there is nothing to warn of.
+    """
+    rows = rows_of_words(tokens, options)
     if rows is None:
-        log.warning("VSF: the negative comes from a text encoder node that keeps its padding (%d tokens), which weakens it. "
-                    "Use VSF Text Encode for the negative.", tokens.shape[1])
+        if padded:
+            log.warning("VSF: use VSF Text Encode for the negative. It comes from a text encoder node that keeps its padding "
+                        "(%d tokens), which weakens it.", tokens.shape[1])
         return tokens, options
     for name, mask in MASKED_BY.items():
-        if name in options and mask in options:
+        if WORDS not in options and name in options and mask in options:
             real = options[mask].ne(0).any(dim=0).cpu()
             options = {**options, name: keep(options[name], real, -2), mask: keep(options[mask], real, -1)}
     return keep_rows(tokens, options, rows)
 
 
+def rows_of_words(tokens: Tensor, options: dict[str, Any]) -> Tensor | None:
+    """Which rows of (B, L, C) are words, (L,) bool; None where nothing tells.
+
+    What other nodes do to VSF Text Encode's rows (ComfyUI's nodes.py): Multiply and Average change them where they stand, so
+    that they are still words; ZeroOut makes them zeros, which are none; Concat puts rows behind them, which are words if VSF
+    Text Encode made them, or puts them behind its first input's. Rows beside them of which nothing is known are left out:
+    padding among them would drown the words.
+    """
+    said, length = options.get(WORDS), tokens.shape[1]
+    if said is None:
+        rows = known_rows(tokens, options)
+        joined, empty = made.find(tokens, start=1) if rows is None else (None, None)  # the first input's rows are not ours
+        if rows is not None or not joined.any():
+            return rows
+    else:
+        joined, empty = made.find(tokens, start=min(said, length))
+    there = tokens.ne(0).any(dim=-1).any(dim=0).cpu()
+    words = there & (joined | (torch.arange(length) < (said or 0)))
+    unknown = int((there & ~words & ~empty).sum())
+    if unknown and (words.any() or empty.any()):
+        log.warning("VSF: encode all of the negative with VSF Text Encode. %d of its %d tokens come from another node, which "
+                    "may have padding among them, and are left out.", unknown, length)
+    return words
+
+
 def keep_rows(tokens: Tensor, options: dict[str, Any], rows: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """The given rows, (L,) bool, of a conditioning (..., L, C) and of every option that has one entry for each row."""
     alike = {name: keep(options[name], rows, -1) for name in PER_ROW
-             if isinstance(options.get(name), Tensor) and options[name].shape[-1] == len(rows)}
+             if isinstance(options.get(name), Tensor) and options[name].ndim and options[name].shape[-1] == len(rows)}
     return keep(tokens, rows, -2), {**options, **alike}
 
 

@@ -208,19 +208,42 @@ def real_rows(clip: Any, tokens: Tokens, encoded: Tensor, options: dict[str, Any
 
 
 def known_rows(encoded: Tensor, options: dict[str, Any]) -> Tensor | None:
-    """The same as far as the conditioning itself tells: by an attention mask, rows of zeros, or MiniMax H3's tags; None if by
-    none of them.
+    """The same as far as the conditioning itself tells; None where nothing in it does. What is certain, by text encoder, as
+    tests/nodes/test_encoders.py holds it to ComfyUI's own classes:
 
-    The tags are 0 where a prompt has pictures; they come before the words, each with a label (minimax.py). Nothing is padded.
+    an attention mask    Flux.2, LTX-Video, Mochi, Cosmos 1, HunyuanDiT, LongCat, PixelDiT, and those that have a mask but no
+                         padding (Z-Image, Lumina 2, OmniGen2, Boogu, Ideogram 4, JoyImage, Anima, Lens, Ernie, NewBie)
+    rows of zeros        Wan, AuraFlow, Stable Audio, Ovis
+    the pooled vector    SD 1: it is the end token's row, and behind that one is padding; not with another CLIP layer than the
+                         last, or a prompt of several sections
+    tags of its tokens   MiniMax H3: 0 where a prompt has pictures, which come before the words, each with a label; no padding
+    nothing              SD 2, SDXL, SD 3, Flux.1, CogVideoX, HiDream: the states of padding differ from row to row, and from
+                         prompt to prompt, as words' do
     """
     rows = encoded.ne(0).any(dim=-1).flatten(0, -2).any(dim=0).cpu()
     tags = options.get("minimax_token_tags")
-    if isinstance(tags, Tensor) and tags.shape[-1] == len(rows):
+    if isinstance(tags, Tensor) and tags.ndim and tags.shape[-1] == len(rows):
         return rows & tags.flatten().flip(0).cumprod(0).flip(0).bool().cpu()
     mask = options.get("attention_mask")
-    if isinstance(mask, Tensor) and mask.shape[-1] == len(rows):
+    if isinstance(mask, Tensor) and mask.ndim and mask.shape[-1] == len(rows):
         return rows & torch.atleast_2d(mask).ne(0).flatten(0, -2).any(dim=0).cpu()
-    return None if rows.all() else rows
+    return _up_to_pooled(encoded, options.get("pooled_output")) if rows.all() else rows
+
+
+CLIP_SECTIONS = (77, 248)
+"""Tokens of a section of CLIP's, and of Long-CLIP's."""
+
+
+def _up_to_pooled(encoded: Tensor, pooled: Any) -> Tensor | None:
+    """The rows of one section up to the one that CLIP pools, its end token (comfy/clip_model.py, CLIPTextModel)."""
+    if not isinstance(pooled, Tensor) or pooled.shape != encoded[..., 0, :].shape or encoded.shape[-2] not in CLIP_SECTIONS:
+        return None
+    ends = (encoded == pooled[..., None, :].to(encoded.device)).all(dim=-1).flatten(0, -2).all(dim=0).nonzero()
+    return torch.arange(encoded.shape[-2]) <= int(ends) if len(ends) == 1 and int(ends) else None  # row 0: a start
+
+
+# adapters (nodes/glue/families) of models whose text encoders in ComfyUI neither pad nor say so
+UNPADDED = frozenset({"ace_step", "hunyuan_video", "kandinsky5", "krea2", "qwen_image"})
 
 
 def real_rows_of_others(clip: Any, tokens: Tokens, options: dict[str, Any]) -> dict[str, Tensor]:

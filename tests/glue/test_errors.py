@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Any
 
+import cases
+import comfy.hooks
 import comfy.supported_models
 import pytest
 import tiny
@@ -10,46 +14,116 @@ import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
 from vsf_pack.nodes.glue.conditioning import WORDS, without_padding
-from vsf_pack.nodes.glue.families import FAMILIES
+from vsf_pack.nodes.glue.families import FAMILIES, find_family
+from vsf_pack.nodes.glue.families.widths import text_width
 
 POSITIVE = tiny.conditioning(7, 1)
 NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    (dict(scale=NAN), "`scale` between 0 and 10, found nan"),
-    (dict(scale=INF), "`scale` between 0 and 10, found inf"),
-    (dict(scale=-1.0), "`scale` between 0 and 10, found -1.0"),
-    (dict(bias=-0.1), "`bias` between 0 and 5, found -0.1"),
-    (dict(bias=NAN), "`bias` between 0 and 5, found nan"),
-    (dict(start=1.5), "`start_percent` between 0 and 1, found 1.5"),
-    (dict(end=NAN), "`end_percent` between 0 and 1, found nan"),
-    (dict(start=0.7, end=0.3), "start_percent below end_percent, found 0.7 and 0.3"),
+    (dict(scale=NAN), "set `scale` between 0 and 10. Expected .*, found nan"),
+    (dict(scale=INF), "set `scale` between 0 and 10. Expected .*, found inf"),
+    (dict(scale=-1.0), "set `scale` between 0 and 10. Expected .*, found -1.0"),
+    (dict(scale="2"), "set `scale` between 0 and 10. Expected a number .*, found '2'"),
+    (dict(scale=None), "set `scale` between 0 and 10. Expected a number .*, found None"),
+    (dict(bias=-0.1), "set `bias` between 0 and 5. Expected .*, found -0.1"),
+    (dict(bias=NAN), "set `bias` between 0 and 5. Expected .*, found nan"),
+    (dict(start=1.5), "set `start_percent` between 0 and 1. Expected .*, found 1.5"),
+    (dict(end=NAN), "set `end_percent` between 0 and 1. Expected .*, found nan"),
+    (dict(start=0.7, end=0.3), "set start_percent below end_percent. Expected a time in which to act, found 0.7 to 0.3"),
 ])
 def test_settings(settings, message):
-    with pytest.raises(ValueError, match=f"VSF: expected {message}"):
+    with pytest.raises(ValueError, match=f"^VSF: {message}"):
         vsf.guide(tiny.cached("sd3"), vsf.negative(), **settings)
 
 
+def hooked(strength_model: float) -> list:
+    return [[torch.ones(1, 3, 24), {"hooks": comfy.hooks.create_hook_lora({}, strength_model, 1.0)}]]
+
+
 @pytest.mark.parametrize(("conditioning", "message"), [
-    ([], "found an empty one"),
+    ([], "connect VSF Text Encode to `negative`. Expected .*, found an empty one"),
     (None, "found an empty one"),
+    ("wheels", "found str"),
+    ([None], "Expected prompts of text tokens and options, found NoneType"),
+    ([torch.ones(1, 3, 24)], r"Expected prompts of text tokens and options, found \(1, 3, 24\)"),
+    ([[torch.ones(1, 3, 24)]], "Expected prompts of text tokens and options, found list"),
+    ([[torch.ones(1, 3, 24), None]], "Expected prompts of text tokens and options, found list"),
     ([[torch.zeros(1, 24), {}]], r"found \(1, 24\)"),
+    ([[torch.ones(0, 3, 24), {}]], r"found \(0, 3, 24\)"),
+    ([[torch.ones(1, 3, 0), {}]], r"found \(1, 3, 0\)"),
     ([[None, {}]], "found NoneType"),
-    ([[torch.full((1, 3, 24), NAN), {}]], "not finite"),
-    ([[torch.full((1, 3, 24), INF), {}]], "not finite"),
-    ([[torch.ones(1, 3, 24), {"area": (8, 8, 0, 0)}]], r"limited to a region \(area\)"),
+    ([[torch.ones(1, 3, 24, device="meta"), {}]], r"found tokens without values \(meta\)"),
+    ([[torch.ones(1, 3, 24, dtype=torch.int64), {}]], "found tokens in torch.int64"),
+    ([[torch.ones(1, 3, 24).to_sparse(), {}]], "found tokens in torch.float32, torch.sparse_coo"),
+    ([[torch.full((1, 3, 24), NAN), {}]], "encode `negative` in another precision.* not finite"),
+    ([[torch.full((1, 3, 24), INF), {}]], "encode `negative` in another precision.* not finite"),
+    ([[torch.ones(1, 3, 24), {"area": (8, 8, 0, 0)}]], r"without its area or mask.* limited to a region \(area\)"),
     ([[torch.ones(1, 3, 24), {"mask": torch.ones(1, 8, 8)}]], r"limited to a region \(mask\)"),
+    ([[torch.ones(1, 3, 24), {"strength": -1.0}]], "set `strength` of the prompt in `negative` .*, found -1.0"),
+    ([[torch.ones(1, 3, 24), {"strength": "1"}]], "set `strength` of the prompt in `negative` .*, found '1'"),
+    ([[torch.ones(1, 3, 24), {"strength": 6.0}]], "lower `scale` or the strength of `negative`. .* at most 10 .*, found 12"),
+    ([[torch.ones(1, 3, 24), {"start_percent": NAN}]], "set `start_percent` of the prompt in `negative` .*, found nan"),
+    ([[torch.ones(1, 3, 24), {WORDS: "3"}]], "Expected a number of words in vsf_words, found '3'"),
+    (hooked(1.0), r"take the hooks off `negative` .* found hooks on the model \(WeightHook\)"),
 ])
 def test_conditioning(conditioning, message):
-    with pytest.raises(ValueError, match=f"VSF: .*{message}"):
+    with pytest.raises(ValueError, match=f"^VSF: .*{message}"):
         vsf.guide(tiny.cached("sd3"), conditioning)
 
 
-def test_width_of_another_text_encoder(model):
-    negative = [[tiny.tokens(5, 2, width=16), {WORDS: 5}]]
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_tokens_of_another_type_act_by_their_values(dtype):
+    """In 8 bits torch can neither compare nor join them."""
+    model, tokens = tiny.cached("sd3"), tiny.tokens(5, 2).to(dtype)
+    other, same = ([[t, {WORDS: 5}]] for t in (tokens, tokens.float()))
+    assert torch.equal(tiny.sample(vsf.guide(model, other), POSITIVE), tiny.sample(vsf.guide(model, same), POSITIVE))
+
+
+DIFFERENT_BUILDS = ["sd3", "sd1.5", "wan2.1-t2v", "z-image"]
+
+
+@pytest.mark.parametrize("name", DIFFERENT_BUILDS)
+def test_tokens_too_large_to_compute_with(name):
+    """Finite, but their products are not: the picture would be NaN."""
+    case = cases.BY_NAME[name]
+    (tokens, options), = case.conditioning(5, 2, **{WORDS: 5})
+    with pytest.raises(ValueError, match=r"^VSF: encode `negative` again.* Expected values up to 1e\+09, .*, found 1e\+30"):
+        vsf.guide(cases.load(name), [[tokens.clamp(-1, 0) * 1e29 + 1e30, options]])
+    largest = [[tokens / tokens.abs().max() * 1e9, options]]
+    assert torch.isfinite(case.sample(vsf.guide(cases.load(name), largest), case.conditioning(7, 1))).all()
+
+
+def test_tokens_too_large_for_half_precision():
+    case = cases.BY_NAME["wan2.1-t2v"]
+    (tokens, options), = case.conditioning(5, 2, **{WORDS: 5})
+    with pytest.raises(ValueError, match="Expected values up to 65504, .*, found 70000"):
+        vsf.guide(cases.build(case, torch.float16), [[tokens / tokens.abs().max() * 7e4, options]])
+
+
+WIDTH_UNKNOWN = ("anima", "ltx-2", "qwen-image-2.1", "prefix-stand-in")  # how their cases' names begin
+
+
+@pytest.mark.parametrize("case", cases.ALL, ids=lambda case: case.name)
+def test_width_of_another_text_encoder(case):
+    """Said at the node: a model's own first layer for text tells."""
+    model, tokens = cases.load(case.name), tiny.tokens(5, 2, width=case.width + 8)
+    width = text_width(find_family(model.model), model.model)
+    if case.name in ("cosmos", "cosmos-i2v") or case.name.startswith(WIDTH_UNKNOWN):
+        assert width is None
+        return
+    assert width == case.width
+    with pytest.raises(ValueError, match="^VSF: encode the negative with the text encoder .CLIP. of this model. Expected a "
+                                         f"negative of width {case.width}, .* found {case.width + 8}"):
+        vsf.guide(model, [[tokens, {**case.options(5, 2), WORDS: 5}]])
+
+
+def test_width_that_only_the_positive_tells():
+    case = cases.BY_NAME["cosmos"]
+    negative = [[tiny.tokens(5, 2, width=16), {**case.options(5, 2), WORDS: 5}]]
     with pytest.raises(ValueError, match="VSF: expected a negative of width 24, as the positive prompt has, found 16"):
-        tiny.sample(vsf.guide(model, negative), POSITIVE)
+        case.sample(vsf.guide(cases.load(case.name), negative), case.conditioning(7, 1))
 
 
 def test_call_without_text(model):
@@ -70,15 +144,44 @@ def test_model_of_another_family(monkeypatch):
                   global_conddim=64, cond_seq_dim=24, max_seq=256)
     model = unsupported("AuraFlow", {k: v for k, v in config.items() if k != "image_model"})
     for negative in (vsf.negative(), tiny.conditioning(3, 2, **{WORDS: 0})):
-        with pytest.raises(ValueError, match=r"VSF: this model \(AuraFlow, MMDiT\) is not supported. Supported: SD3, SD3.5; "):
+        with pytest.raises(ValueError) as error:
             vsf.guide(model, negative)
+        assert re.fullmatch(r"VSF: bypass or remove the VSF Guidance node for this model\. Expected a supported one "
+                            r"\(nearest by name: [^;]+; [^;]+; [^;]+; the log has all\), found AuraFlow, MMDiT\. "
+                            r"Its text seems to be an ordinary .*: CONTRIBUTING.md, \"Teach VSF a new model\"\.",
+                            str(error.value))
     assert vsf.guide(model, vsf.negative(), scale=0.0) is model
+
+
+def forget(monkeypatch, name: str) -> Any:
+    """The model of a case, whose class nobody taught."""
+    model = cases.load(name)
+    cls = type(model.model.diffusion_model)
+    monkeypatch.delitem(FAMILIES, f"{cls.__module__}.{cls.__qualname__}")
+    return model
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("wan2.1-vace", "Wan"), ("flux1", ""), ("z-image", "Lumina 2"),
+                                               ("cosmos-predict2", "Cosmos 1")])
+def test_a_class_that_can_probably_be_taught(monkeypatch, name, nearest, caplog):
+    """An ordinary context, and attention that passes ComfyUI's override; the log has the names of all that are supported."""
+    with pytest.raises(ValueError, match=f'^VSF: bypass .* name: {nearest}.*"Teach VSF a new model"') as error, caplog.at_level(
+            logging.INFO, "vsf"):
+        vsf.guide(forget(monkeypatch, name), vsf.negative())
+    assert len(str(error.value)) < 500
+    assert all(label in caplog.text for _, label in FAMILIES.values())
+
+
+@pytest.mark.parametrize("name", ["pixart-sigma", "ernie-image"])
+def test_a_class_whose_attention_does_not_pass_the_override(monkeypatch, name):
+    with pytest.raises(ValueError, match=r"^VSF: bypass .*, found \w+, \w+\.$"):
+        vsf.guide(forget(monkeypatch, name), vsf.negative())
 
 
 def test_sd3_with_a_context_processor():
     model = tiny.load("sd3")
     model.model.diffusion_model.context_processor = torch.nn.Identity()
-    with pytest.raises(ValueError, match="VSF: .* its context processor mixes the text"):
+    with pytest.raises(ValueError, match="VSF: .* in which VSF cannot work: its context processor mixes the text"):
         vsf.guide(model, vsf.negative())
 
 
@@ -128,4 +231,4 @@ def test_padding_of_an_ordinary_text_encode_node(caplog):
     with caplog.at_level(logging.WARNING, "vsf"):
         assert torch.equal(without_padding(tokens, {})[0], tokens)
     assert len(caplog.records) == 1
-    assert "Use VSF Text Encode" in caplog.text
+    assert "VSF: use VSF Text Encode" in caplog.text

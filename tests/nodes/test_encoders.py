@@ -14,18 +14,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cases
 import comfy.hooks
 import comfy.sd
 import comfy.supported_models
 import encoders
 import pytest
 import torch
+import vsf
 from comfy.sd1_clip import SDClipModel
 from comfy_extras.nodes_hooks import SetClipHooks
 from encoders import BADS, BLURRY, CANNOT_ENCODE, ENCODERS, LONG, PROMPTS
 from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt, negative_prompts
-from vsf_pack.nodes.glue.tokens import real_rows
+from vsf_pack.nodes.glue.tokens import known_rows, real_rows
 from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
+
+import nodes
 
 Conditioning = tuple[torch.Tensor, dict[str, Any]]
 
@@ -371,13 +375,34 @@ def test_an_unknown_encoder_and_an_empty_text():
 
 # -- ComfyUI's own text encode node -----------------------------------------------------------------------------------
 
+# which encoders' output does not tell its padding (tokens.known_rows says why), and which have none and do not say so
+DO_NOT_TELL = {"SD 2", "SDXL", "SDXL refiner", "Stable Cascade", "SD 3", "SD 3 without T5", "SD 3, T5 alone", "Flux",
+               "CogVideoX", "ACE-Step 1.5", "HiDream", "HiDream without Llama", "LTX-2, first checkpoints"}
+NO_PADDING = {"PixArt, Chroma", "PixArt, checkpoint", "Stable Audio 3", "ACE-Step", "HiDream-O1", "HunyuanVideo",
+              "HunyuanImage", "HunyuanImage without ByT5", "HunyuanVideo 1.5", "Qwen-Image", "Kandinsky 5",
+              "Kandinsky 5, image", "Krea 2", "MageFlow", "LTX-2", "LTX-2.3"}
+
+
 def from_comfyui(case: Case, text: str) -> list[NegativePrompt]:
     tokens, options = case.comfyui(text)
     return negative_prompts([[tokens, options]], 2.0, 0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize("name", ["Flux.2 Klein 4B", "Wan", "HunyuanDiT", "LongCat-Image", "Ovis", "PixelDiT"])
-def test_an_ordinary_prompt_loses_its_padding_where_masks_or_zeros_tell(name, caplog):
+@pytest.mark.parametrize("text", [BLURRY, BADS])
+def test_padding_is_known_from_the_conditioning_alone_or_not_at_all(case, text, request):
+    """Never another row than the words': where nothing is certain, nothing is taken away."""
+    name = request.node.callspec.params["case"]
+    whole, options = case.comfyui(text)
+    rows = known_rows(whole, options)
+    assert (rows is None) == (name in DO_NOT_TELL | NO_PADDING)
+    if rows is not None:
+        assert rows.nonzero().flatten().tolist() == case.words(text)[0]
+    if name in NO_PADDING:
+        assert len(case.words(text)[0]) == whole.shape[-2]
+
+
+@pytest.mark.parametrize("name", ["SD 1", "Flux.2 Klein 4B", "Wan", "HunyuanDiT", "LongCat-Image", "Ovis", "PixelDiT"])
+def test_an_ordinary_prompt_loses_its_padding_where_something_tells(name, caplog):
     case = Case(name)
     (negative,) = from_comfyui(case, BLURRY)
     tokens, options = case.vsf(BLURRY)
@@ -387,15 +412,58 @@ def test_an_ordinary_prompt_loses_its_padding_where_masks_or_zeros_tell(name, ca
     assert not [r for r in caplog.records if r.name == "vsf" and r.levelno >= logging.WARNING]
 
 
-def test_an_ordinary_prompt_of_which_nothing_tells(caplog):
-    case = Case("HiDream")
+def test_the_pooled_vector_tells_of_one_section_of_the_last_layer_alone():
+    """Of SD 1's encoder."""
+    case = Case("SD 1")
+    for text, words in (("", 2), (BLURRY, 3), ("a (red:1.3) apple", 5), ("apple " * 75, 77)):
+        rows = known_rows(*case.comfyui(text))
+        assert rows.tolist() == [True] * words + [False] * (77 - words)
+    assert known_rows(*case.comfyui(LONG)) is None, "two sections: the second one's end is not known"
+    whole, options = case.comfyui(BLURRY)
+    assert known_rows(torch.cat([whole, whole], dim=1), options) is None
+    skipped = case.clip.clone()
+    skipped.clip_layer(-2)
+    assert known_rows(*skipped.encode_from_tokens_scheduled(case.tokenize(BLURRY))[0]) is None
+
+
+@pytest.mark.parametrize("name", ["HiDream", "SDXL", "Flux"])
+def test_an_ordinary_prompt_of_which_nothing_tells(name, caplog):
+    case = Case(name)
     (negative,) = from_comfyui(case, BLURRY)
-    assert negative.tokens.shape[1] == 128
-    assert ["Use VSF Text Encode" in r.message for r in caplog.records if r.name == "vsf"] == [True]
+    assert torch.equal(negative.tokens, case.comfyui(BLURRY)[0])
+    assert ["use VSF Text Encode" in r.message for r in caplog.records if r.name == "vsf"] == [True]
 
 
 def test_an_ordinary_empty_prompt_without_tokens():
     assert from_comfyui(Case("Lens"), "") == []
+
+
+@pytest.mark.parametrize(("name", "model"), [
+    ("Qwen-Image", "qwen-image"), ("Krea 2", "krea2"), ("HunyuanVideo", "hunyuan-video"), ("Kandinsky 5", "kandinsky5"),
+    ("ACE-Step", "ace-step"), ("SDXL", "sdxl")])
+def test_no_warning_of_padding_where_the_models_encoders_have_none(name, model, caplog):
+    """The encoder's toy width is not the toy model's: the tokens are given it."""
+    target = cases.BY_NAME[model]
+    whole, options = Case(name).comfyui(BLURRY)
+    tokens = torch.randn(1, whole.shape[1], target.width)
+    vsf.guide(cases.load(model), [[tokens, {**options, **target.options(whole.shape[1], 3)}]])
+    warned = [r.message for r in caplog.records if r.name == "vsf" and r.levelno >= logging.WARNING]
+    assert bool(warned) == (name in DO_NOT_TELL)
+
+
+# -- after ConditioningConcat ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["SD 1", "SD 3", "Flux", "Wan", "Qwen-Image", "HiDream"])
+def test_joined_prompts_are_the_words_of_both(name):
+    """Words and words, words and nothing, nothing and words: of ComfyUI's own encoders, through both nodes."""
+    case, concat = Case(name), nodes.ConditioningConcat().concat
+    one, two, empty = (VSFTextEncode.execute(case.clip, text).args[0] for text in (BLURRY, BADS, ""))
+    both = torch.cat([one[0][0], two[0][0]], dim=1)
+    for negative, tokens in ((concat(one, two), both), (concat(one, empty), one[0][0]), (concat(empty, two), two[0][0]),
+                             (concat(concat(empty, one)[0], two), both)):
+        (prompt,) = negative_prompts(negative[0], 2.0, 0.0, 0.0, 1.0)
+        assert torch.equal(prompt.tokens, tokens)
+    assert negative_prompts(concat(empty, empty)[0], 2.0, 0.0, 0.0, 1.0) == []
 
 
 # -- completeness -----------------------------------------------------------------------------------------------------

@@ -100,8 +100,14 @@ def test_rows_of_the_mask(clip):
 
 
 def test_no_clip():
-    with pytest.raises(ValueError, match="VSF: expected a text encoder in `clip`, found none"):
+    with pytest.raises(ValueError, match="VSF: load a text encoder .*Expected one in `clip`, found none"):
         VSFTextEncode.execute(None, "wheels")
+
+
+@pytest.mark.parametrize("text", [None, 3, ["wheels"]])
+def test_no_text(text):
+    with pytest.raises(ValueError, match=f"VSF: write the negative as a text.* found {type(text).__name__}"):
+        VSFTextEncode.execute(build("Flux"), text)
 
 
 def test_real_tokens():

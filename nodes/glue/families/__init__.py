@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ....vsf_core.layout import Layout, Negative
 from ..conditioning import NegativePrompt
+from . import unknown
 
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
 FAMILIES = {
@@ -119,6 +120,7 @@ class Family(Protocol):
                      when it can
     TEXT_KEY         the name under which ComfyUI hands the text to the model, where that is not "c_crossattn"
     encode           (base_model, NegativePrompt) -> Encoded: what the model's extra_conds does to a prompt, done to a negative
+    text_width       (base_model) -> int | None: how wide its text tokens are, where widths.py cannot see it
     OBJECT_PATCHES   {path in the model: function from the object there to one in its place}, for what attention alone
                      cannot reach; what a replacement needs to know of a call, it finds in transformer_options.
                      `*` in a path stands for every index of a list of modules
@@ -158,8 +160,5 @@ def find_family(base_model: Any) -> Family:
         family = importlib.import_module(f".{FAMILIES[name][0]}", __package__)
         reason = family.refuse(base_model) if hasattr(family, "refuse") else None
     if family is None or reason:
-        known = "; ".join(dict.fromkeys(label for _, label in FAMILIES.values()))
-        raise ValueError(f"VSF: this model ({type(base_model).__name__}, {type(model).__name__}) is not supported"
-                         f"{f': {reason}' if reason else ''}. Supported: {known}. Remove or bypass the VSF Guidance node for "
-                         "this model.")
+        raise ValueError(unknown.message(base_model, model, FAMILIES, reason))
     return family

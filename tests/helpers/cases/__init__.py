@@ -20,6 +20,8 @@ import reference
 import tiny
 import torch
 from comfy.nested_tensor import NestedTensor
+from vsf_pack.nodes.glue import made
+from vsf_pack.nodes.glue.conditioning import WORDS
 
 VERSION = tuple(int(part) for part in comfyui_version.__version__.split(".")[:3])
 SETTINGS = tuple[tuple[float, float], ...]
@@ -73,9 +75,15 @@ class Case:
         return self.config if self.stands_in else getattr(comfy.supported_models, self.config)
 
     def conditioning(self, length: int, seed: int, **more: Any) -> list:
-        """A CONDITIONING of random tokens. Text encoders always give a pooled_output, if only None."""
+        """A CONDITIONING of random tokens. Text encoders always give a pooled_output, if only None.
+
+        With WORDS, what VSF Text Encode gives, which it remembers (nodes/glue/made.py).
+        """
         options = {"pooled_output": None, **self.options(length, seed), **more}
-        return [[tiny.tokens(length, seed, width=self.width), options]]
+        tokens = tiny.tokens(length, seed, width=self.width)
+        if WORDS in options:
+            made.remember(tokens, words=options[WORDS] > 0)
+        return [[tokens, options]]
 
     def negative(self, length: int, seed: int, **settings: Any) -> reference.RefNegative:
         """The reference's negative of the same random tokens."""
