@@ -36,7 +36,9 @@ SETTINGS: tuple[tuple[tuple[tuple[float, float, float, float], ...], float, int]
     (((1.2, 0.4, 0.0, 0.5),), 1.0, 2),
     (((2.0, 0.3, 0.2, 1.0), (1.1, 0.0, 0.0, 1.0)), 3.0, 1),
 )
-ONCE, A_RUN = 65_536, 500  # bytes by which Python's own memory may grow: in all, and with each run (less than one object)
+# bytes by which Python's own memory may grow: in all (registries of weak references grow in jumps, of 18 and 36 KiB here), and
+# with each run (less than the smallest of OF_A_RUN with its tensors)
+ONCE, A_RUN = 131_072, 500
 OF_A_RUN = (patch.Run, patch.PositiveMark, patch.NegativesCond, patch.ActiveNegatives, patch.ForwardSeen,
             override.VSFAttention)
 
