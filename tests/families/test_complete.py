@@ -22,7 +22,10 @@ from vsf_pack.nodes.glue import families
 from vsf_pack.nodes.glue.families import FAMILIES, REFUSED, find_family
 
 TESTED = (0, 30, 0)  # the oldest ComfyUI that has all models named
-NEWER = {"comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": (0, 37, 0)}  # class -> the ComfyUI that brings it
+NEWER = {  # class -> the ComfyUI that brings it
+    "comfy.ldm.wan.model_animate2.WanAnimate2Model": (0, 33, 0),
+    "comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": (0, 37, 0),
+}
 TIME = {"t", "r", "timestep", "timesteps"}
 
 pytestmark = pytest.mark.skipif(tuple(map(int, comfyui_version.__version__.split(".")[:3])) < TESTED,

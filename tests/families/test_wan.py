@@ -12,6 +12,7 @@ import torch
 import vsf
 from cases.wan import _WAN, _vision
 from comfy.ldm.wan.model_multitalk import MultiTalkCrossAttnPatch, SingleStreamMultiAttention
+from comfy_extras import nodes_wan
 from vsf_pack.nodes.glue.conditioning import WORDS
 from within import random
 
@@ -78,3 +79,14 @@ def test_causal_wan_is_refused():
         pytest.skip("not in this ComfyUI")
     with pytest.raises(ValueError, match="VSF: bypass .* found WAN21_CausalAR, CausalWanModel, .*block by block"):
         vsf.guide(cases.build(case, torch.float32), case.conditioning(5, 50))
+
+@pytest.mark.skipif(not cases.BY_NAME["wan-animate-2"].exists, reason="not in this ComfyUI")
+def test_animate_2_keeps_no_negative_in_its_pose_cache():
+    """WanAnimate2Cache keeps what the first step makes of the pose video for all others, also for those without a negative."""
+    case = cases.BY_NAME["wan-animate-2"]
+    model = cases.load(case.name)
+    cached = nodes_wan.WanAnimate2Cache.execute(model, "cpu").args[0]
+    negative = case.conditioning(5, 50, **{WORDS: 5})
+    out, expected = (case.sample(vsf.guide(m, negative, end=0.5), case.conditioning(7, 1)) for m in (cached, model))
+    assert not torch.equal(expected, case.sample(model, case.conditioning(7, 1)))
+    assert torch.equal(out, expected)

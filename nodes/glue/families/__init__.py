@@ -61,6 +61,7 @@ FAMILIES = {
     "comfy.ldm.wan.model.SCAILWanModel": ("wan", "SCAIL"),
     "comfy.ldm.wan.model.SCAIL2WanModel": ("wan", "SCAIL"),
     "comfy.ldm.wan.model_animate.AnimateWanModel": ("wan", "Wan Animate"),
+    "comfy.ldm.wan.model_animate2.WanAnimate2Model": ("wan", "Wan Animate 2"),
     "comfy.ldm.wan.model_wandancer.WanDancerModel": ("wan", "WanDancer"),
     "comfy.ldm.lightricks.model.LTXVModel": ("ltx", "LTX-Video"),
     "comfy.ldm.lightricks.av_model.LTXAVModel": ("ltx", "LTX-2"),

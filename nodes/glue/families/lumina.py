@@ -48,8 +48,7 @@ def with_negatives(original: Callable[..., tuple], options: dict[str, Any], *arg
         n, rotation = n[:, :tokens.shape[1]], rotation[:, :tokens.shape[1]]  # without the padding
         for layer in model.context_refiner:
             n = layer(n, None, rotation, transformer_options=options)
-        refined.append(n)
-        rotated.append(rotation)
+        refined, rotated = [*refined, n], [*rotated, rotation]
     length = sum(n.shape[1] for n in refined)
     if noisy is not None:  # spans of this step's noise level; all else (references) is modulated as clean
         noisy = [(0, length), *((start + length, stop + length) for start, stop in noisy)]

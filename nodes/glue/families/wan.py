@@ -3,6 +3,7 @@ which has no positions. VACE's own blocks see the text too.
 
 Self-attention, CLIP vision (a call of its own before the text's) and HuMo's audio (16 keys a frame) are left alone, being
 known by their number of keys: the text never gets that number. Other audio, music and faces do not pass here at all.
+Animate 2 reads a text for its pose video too, which stays the positive's: what it makes of that serves all prompts of a run.
 """
 from __future__ import annotations
 
@@ -25,11 +26,14 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
         axes = zip(latent.shape[:1:-1], patch_size[::-1], strict=False) if latent is not None else [(0, 1)]
         return math.prod(-(-length // size) for length, size in axes)
 
+    if hasattr(call.base_model.diffusion_model, "rope_encode_pose"):  # Animate 2
+        call.conds.setdefault("context_pose", call.context)
     get = call.conds.get
     video = [patches(call.x) + patches(get("time_dim_concat")), patches(get("reference_latent")), patches(get("pose_latents")),
-             sum(map(patches, get("context_latents") or ())), _framepack(get("reference_motion"))]
-    vision = [0 if t is None else t.shape[-2] for t in (get("clip_fea"), get("clip_fea_ref"))]
-    return cross_text(call, tokens, negatives, _sums(video) | _sums(vision) | {HUMO_AUDIO})
+             sum(map(patches, get("context_latents") or ())), _framepack(get("reference_motion")), patches(call.x[:, :, :1])]
+    seen = [get(name) for name in ("clip_fea", "clip_fea_ref", "clip_fea_pose", "context_pose")]
+    others = [0 if t is None else t.shape[-2] for t in seen]
+    return cross_text(call, tokens, negatives, _sums(video) | _sums(others) | {HUMO_AUDIO})
 
 
 def _framepack(motion: Tensor | None) -> int:

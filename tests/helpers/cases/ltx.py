@@ -21,6 +21,7 @@ _LTX2 = _LTXV | dict(image_model="ltxav", audio_cross_attention_dim=24, audio_at
 _LTX23 = _LTX2 | dict(caption_proj_before_connector=True, caption_projection_first_linear=False, cross_attention_adaln=True,
                       apply_gated_attention=True, connector_apply_gated_attention=True, connector_attention_head_dim=24,
                       audio_connector_attention_head_dim=12)
+_LTX25 = _LTX23 | dict(ff_bias=False, use_keyframes_abs_pos_embedding=True)
 _AUDIO_VIDEO = ((16, 2, 1, 7), (8, 10, 16))
 
 
@@ -75,4 +76,5 @@ CASES = [
     Case("ltx-2-reference-audio", "LTXAV", _LTX2, ((16, 3, 1, 4), (8, 6, 16)), 48, options=_reference_audio, **_COMMON),
     Case("ltx-2-video-alone", "LTXAV", _LTX2, (16, 2, 1, 7), 48, **_COMMON),
     Case("ltx-2.3", "LTXAV", _LTX23, _AUDIO_VIDEO, 72, **_CONNECTED),
+    Case("ltx-2.5", "LTXAV", _LTX25, _AUDIO_VIDEO, 72, since=(0, 32, 0), newer=True, **_CONNECTED),
 ]

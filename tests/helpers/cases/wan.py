@@ -5,6 +5,7 @@ tokens in another attention, which must not be taken for the text's.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,30 @@ def _image_attentions(call: reference.RefCall) -> int:
     return int(call.model.diffusion_model.img_emb is not None and "clip_fea" in call.conds)
 
 
+def _animate2(call: reference.RefCall) -> None:
+    """The pose branch reads the prompt alone; its attention is told from the video's by the method that it is made in."""
+    call.conds.setdefault("context_pose", call.conds["c_crossattn"])
+    reference.append_text(call)
+
+    def forward_pose(block: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        call.options["in_pose"] = True
+        try:
+            return type(block).forward_pose(block, *args, **kwargs)
+        finally:
+            call.options["in_pose"] = False
+
+    for block in call.model.diffusion_model.blocks:
+        block.forward_pose = functools.partial(forward_pose, block)
+
+
+def _not_of_the_text(call: reference.RefCall) -> int:
+    return 2 if call.options.get("in_pose") else _image_attentions(call)
+
+
 _COMMON = dict(no_mutants=NO_TEXT_QUERIES,
                **text_attention(lambda name: name.endswith("cross_attn") and "audio" not in name, _image_attentions))
+_ANIMATE2 = dict(no_mutants=NO_TEXT_QUERIES, newer=True,
+                 **text_attention(lambda name: name.endswith("cross_attn"), _not_of_the_text, _animate2))
 
 
 def _options(**options: Any) -> Callable[[int, int], dict[str, Any]]:
@@ -110,6 +133,13 @@ CASES = [
          setup=_small_face,
          options=_options(pose_video_latent=random(12, 1, 16, 1, 2, 10), face_video_pixels=random(12, 1, 3, 4, 4, 4),
                           clip_vision_output=_vision(14)), **_COMMON),
+    Case("wan-animate-2", "WAN_Animate2", _I2V | dict(model_type="animate2"), (16, 3, 4, 8), 24,
+         options=_options(pose_video_latent=random(14, 1, 16, 2, 4, 8), clip_vision_output=_vision(14)), **_ANIMATE2),
+    Case("wan-animate-2-pose-prompt", "WAN_Animate2", _I2V | dict(model_type="animate2"), (16, 3, 4, 6), 24,
+         options=_options(pose_video_latent=random(14, 1, 16, 2, 4, 6), cross_attn_pose=random(14, 1, 19, 24),
+                          clip_vision_output=_vision(10), clip_vision_output_pose=_vision(14), pose_strength=0.7,
+                          reference_strength=0.8), **_ANIMATE2),
+    Case("wan-animate-2-no-pose", "WAN_Animate2", _I2V | dict(model_type="animate2"), (16, 3, 4, 6), 24, **_ANIMATE2),
     Case("wan2.2-dancer", "WAN22_WanDancer", _I2V | _DANCER, (16, 2, 4, 8), 24,
          options=_options(clip_vision_output=_vision(6), clip_vision_output_ref=_vision(4), audio_embed=random(13, 1, 9, 35),
                           fps=24.0, audio_inject_scale=0.9), since=(0, 30, 0),  # 0.27 fails at two videos, with VSF or without
