@@ -166,17 +166,25 @@ def flash(q, k, v, **kwargs):
     return kernel(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
 
 
-def sage(q, k, v, tensor_layout="HND", attn_mask=None, **kwargs):
-    return kernel(q, k, v, attn_mask) if tensor_layout == "HND" else flash(q, k, v)
+def sage(q, k, v, **kwargs):
+    return kernel(q, k, v)
+
+
+def sage_with_masks(q, k, v, attn_mask=None, **kwargs):
+    return kernel(q, k, v, attn_mask)
+
+
+SAGE_LEAVES_MASKS_TO_PYTORCH = hasattr(comfy_attention, "SAGE_ATTENTION_SUPPORTS_MASK")  # older ComfyUI hands them to it
 
 
 @pytest.fixture(params=["basic", "sub_quad", "split", "flash", "sage", "sage with masks", "sage 3", "xformers"])
 def backend(request, monkeypatch):
     """ComfyUI's own functions. Their kernels for GPUs are stood in for; of SageAttention 3, the choice to go to PyTorch."""
     monkeypatch.setattr(comfy_attention, "flash_attn_wrapper", flash)
-    monkeypatch.setattr(comfy_attention, "sageattn", sage, raising=False)
-    monkeypatch.setattr(comfy_attention, "SAGE_ATTENTION_SUPPORTS_MASK", request.param == "sage with masks")
-    ops = SimpleNamespace(memory_efficient_attention=lambda q, k, v, attn_bias, scale: kernel(
+    with_masks = request.param == "sage with masks"
+    monkeypatch.setattr(comfy_attention, "sageattn", sage_with_masks if with_masks else sage, raising=False)
+    monkeypatch.setattr(comfy_attention, "SAGE_ATTENTION_SUPPORTS_MASK", with_masks, raising=False)
+    ops = SimpleNamespace(memory_efficient_attention=lambda q, k, v, attn_bias, scale=None: kernel(
         *(t.transpose(1, 2) for t in (q, k, v)), attn_bias, scale).transpose(1, 2))
     monkeypatch.setattr(comfy_attention, "xformers", SimpleNamespace(ops=ops), raising=False)
     name = {"sage with masks": "attention_sage", "sage 3": "attention3_sage"}.get(request.param, f"attention_{request.param}")
@@ -200,7 +208,9 @@ def test_bias_on_every_backend_of_comfyui(layout, backend, caplog):
 
 def test_a_mask_of_the_model_on_every_backend_of_comfyui(layout, backend):
     """Flash and sage leave masked attention to PyTorch: so it stays, and the bias acts beside the model's mask."""
-    _, func = backend
+    name, func = backend
+    if name == "sage" and not SAGE_LEAVES_MASKS_TO_PYTORCH:
+        pytest.skip("this ComfyUI's ignores masks")
     q, k, v = tensors(layout)
     hidden = 2 if layout is CROSS else 5  # the third word
     mask = torch.zeros(1, 1, q.shape[2] if layout is CROSS else 12, 4 if layout is CROSS else 12)
@@ -262,6 +272,26 @@ def test_an_override_that_is_not_always_pytorchs_attention(layout):
     out = attention(layout, qkv, func=comfy_attention.attention_pytorch,
                     previous=lambda func, *a, **kw: 0.5 * func(*a, **kw))
     assert error(out, 0.5 * vsf_attention_dense(*qkv, layout)) <= 1e-5
+
+
+def test_an_override_that_adds_keys():
+    """An attention sink, or a picture's keys: it must not count once for every part that the merge is made of."""
+    qkv = tensors(CROSS)
+    sinks = [2.0 * torch.randn(2, H, 1, D, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+
+    def previous(func, q, k, v, heads, mask=None, **kwargs):
+        if mask is not None:
+            mask = torch.nn.functional.pad(mask, (0, 1))
+        k, v = (torch.cat([t, sink[:len(t), :t.shape[1]]], dim=2) for t, sink in zip((k, v), sinks, strict=True))
+        return func(q, k, v, heads, mask=mask, **kwargs)
+
+    segments = (*CROSS.segments, Segment("P", 1))
+    for bias in (0.0, 0.8):
+        expected = Layout(segments, (Negative(2.0, bias),), CROSS.queries)
+        q, k, v = qkv[0], *(torch.cat(pair, dim=2) for pair in zip(qkv[1:], sinks, strict=True))
+        out = attention(Layout(CROSS.segments, expected.negatives, CROSS.queries), qkv,
+                        func=comfy_attention.attention_pytorch, previous=previous)
+        assert error(out, vsf_attention_dense(q, k, v, expected)) <= 1e-5
 
 
 class Sparse:
