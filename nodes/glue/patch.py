@@ -13,115 +13,37 @@ Nothing is written on the model or on anything else that outlives the run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-import comfy.conds
-import comfy.utils
+import comfy.model_sampling
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ...vsf_core.layout import Negative
+from ...vsf_core.contrast import fade, noise_share
+from ...vsf_core.layout import Context, Negative
 from ...vsf_core.schedule import SigmaWindow
 from .conditioning import NegativePrompt
-from .families import TEXT, Encoded, Family, ModelCall, find_family, object_patches, plain_tokens, text_key
+from .families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
+from .families.positions import standing
 from .override import OVERRIDE, VSFAttention
+from .run import KEY, MARK, ActiveNegatives, NegativesCond, Positive, Prompt, Run, encoded_words, mark_positives, one_for_all
 
 log = logging.getLogger("vsf")
 
-KEY = "vsf"
-
-
-MARK = "vsf_positive"
 OWN = "vsf_own"
+"""Attribute of our object patches: what another node had put in the same place."""
+
+IS_FLOW = comfy.model_sampling.CONST  # x = (1 - sigma) x0 + sigma eps
 
 
-class PositiveMark(comfy.conds.CONDConstant):
-    """Stands in the model_conds of a run's positive conditionings, and of every copy that other nodes make of them (context
-    windows, extra passes), until CALC_COND_BATCH takes it out."""
-
-
-@dataclass
-class Run:
-    """State of one sampling run. windows, encoded, kept: of each negative; kept: what its family's adapter keeps until the end
-    of the run."""
-    windows: list[SigmaWindow]
-    encoded: list[Encoded]
-    kept: list[dict[Any, Any]]
-    calls_seen: int = 0  # forwards in which our override was called
-    steps_seen: int = 0
-    batches: int = 0  # calls of CALC_COND_BATCH
-    tagged: int = 0  # positives in them
-    tags: dict[tuple[tuple[int, ...], int], NegativesCond] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ActiveNegatives:
-    """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each;
-    kept: of each, as in Run."""
-    run: Run
-    settings: tuple[Negative, ...]
-    encoded: list[Encoded]
-    kept: list[dict[Any, Any]]
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
-        """The same with every tensor changed."""
-        return replace(self, encoded=[{k: change(t) for k, t in e.items()} for e in self.encoded])
-
-    def for_rows(self, rows: int, like: Tensor) -> list[Encoded]:
-        """What was encoded, with a row for each of the call's, on the device and in the type of `like`.
-
-        Raises RuntimeError, for the user to read, where it cannot be known which negative is whose.
-        """
-        for encoded in self.encoded:
-            if len(encoded[TEXT]) not in (1, rows):
-                raise RuntimeError("VSF: connect one negative prompt for all pictures of the batch, or bypass the VSF node. "
-                                   f"Expected {len(encoded[TEXT])} pictures in this call, one for each negative, found {rows}: "
-                                   "another node calls the model with tiles or single pictures, and which of them belongs to "
-                                   "which negative cannot be known.")
-        return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
-
-
-def _like(t: Tensor, like: Tensor) -> Tensor:
-    """On the device and in the type of `like`; whole numbers stay whole numbers."""
-    return t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
-
-
-def one_for_all(tensor: Tensor) -> Tensor:
-    """One row where all are the same: then it fits however many rows a call has."""
-    return tensor[:1] if (tensor == tensor[:1]).all() else tensor
-
-
-class NegativesCond(comfy.conds.CONDRegular):
-    """Carries ActiveNegatives in a conditioning's model_conds, as ComfyUI carries its own inputs.
-
-    Its key is on positive conditionings only, so ComfyUI never puts them into one batch with others.
-    """
-    cond: ActiveNegatives
-
-    def process_cond(self, batch_size: int, **kwargs: Any) -> NegativesCond:
-        return self._copy_with(self.cond.map(lambda t: t if len(t) == 1 else comfy.utils.repeat_to_batch_size(t, batch_size)))
-
-    def can_concat(self, other: NegativesCond) -> bool:
-        return self.cond.settings is other.cond.settings
-
-    def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
-        # every chunk of the batch has the same negatives: can_concat saw to that
-        chunks = 1 + len(others)
-        return self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1)))
-
-    def size(self) -> list[int]:
-        batch, _, width = self.cond.encoded[0][TEXT].shape
-        return [batch, sum(e[TEXT].shape[1] for e in self.cond.encoded), width]
-
-
-def attach(model: ModelPatcher, negatives: list[NegativePrompt],
+def attach(model: ModelPatcher, negatives: Sequence[Prompt],
            attention: Callable[..., VSFAttention] = VSFAttention) -> ModelPatcher:
     """A clone of the model with these negatives beside those it already has. Raises ValueError if VSF cannot do it.
 
@@ -170,7 +92,7 @@ def follow_model(patcher: ModelPatcher, clone: ModelPatcher) -> None:
 class VSFPatch:
     """What is attached to a model: its family's adapter and all its negatives. Immutable, shared between clones."""
     family: Family
-    negatives: tuple[NegativePrompt, ...]
+    negatives: tuple[Prompt, ...]
     attention: Callable[..., VSFAttention] = VSFAttention
 
     def sampler_sample(self, executor: Callable[..., Any], guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
@@ -182,16 +104,13 @@ class VSFPatch:
         sampling = guider.inner_model.model_sampling
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
                    for n in self.negatives]
-        encode = getattr(self.family, "encode", plain_tokens)
         device = guider.model_patcher.load_device  # once, and not in every step
-        encoded = [{name: one_for_all(t).to(device) for name, t in encode(guider.inner_model, n).items()}
+        encoded = [{name: one_for_all(t).to(device) for name, t in encoded_words(n, self.family, guider.inner_model).items()}
                    for n in self.negatives]
         run = Run(windows, encoded, [{} for _ in encoded])
-        for entry in guider.conds["positive"]:
-            entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(None)}
+        positives = mark_positives(guider.conds["positive"], self.negatives, encoded, self.family, guider.inner_model)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
-        log.info("VSF: %s", "; ".join(f"negative of {e[TEXT].shape[1]} tokens, scale {n.scale:g}, bias {n.bias:g}"
-                                      for n, e in zip(self.negatives, encoded, strict=True)))
+        self._tell(run, positives)
         try:
             samples = executor(guider, sigmas, extra_args, *args, **kwargs)
         finally:
@@ -233,25 +152,37 @@ class VSFPatch:
         sigma = float(timestep[0])
         return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
 
-    def _tag(self, run: Run, active: tuple[int, ...], length: int) -> NegativesCond:
-        """One tag for all positives of a length: ComfyUI batches contexts of different lengths by repeating them (UNets,
-        CONDCrossAttn), and a positive that counts twice would halve the negative."""
-        if (active, length) not in run.tags:
-            settings = tuple(Negative(self.negatives[c].scale, self.negatives[c].bias) for c in active)
-            encoded, kept = ([of[c] for c in active] for of in (run.encoded, run.kept))
-            run.tags[active, length] = NegativesCond(ActiveNegatives(run, settings, encoded, kept))
-        return run.tags[active, length]
+    def _tell(self, run: Run, positives: list[Positive]) -> None:
+        """One line in the log: what will act."""
+        for c, (n, encoded) in enumerate(zip(self.negatives, run.encoded, strict=True)):
+            size = encoded[TEXT].shape[1]
+            if isinstance(n, NegativePrompt):
+                log.info("VSF: negative of %d tokens, scale %g, bias %g", size, n.scale, n.bias)
+            elif any(c in p.contexts for p in positives):
+                log.info("VSF: negative read with its prompt, %d tokens, strength %g", size, n.strength)
+            else:
+                log.warning("VSF: a negative is off: with the prompt before it, it is the prompt and nothing more.")
+
+    def _active_in(self, run: Run, active: tuple[int, ...], positive: Positive, length: int) -> NegativesCond | None:
+        """One tag for all positives that are alike: ComfyUI batches contexts of different lengths by repeating them (UNets,
+        CONDCrossAttn), and a positive that counts twice would halve the negative. None if no negative acts on it."""
+        own = tuple(c for c in active if isinstance(self.negatives[c], NegativePrompt) or c in positive.contexts)
+        if own and (own, positive, length) not in run.tags:
+            settings = tuple(_settings(self.negatives[c]) for c in own)
+            encoded, kept = ([of[c] for c in own] for of in (run.encoded, run.kept))
+            run.tags[own, positive, length] = NegativesCond(ActiveNegatives(run, positive, settings, encoded, kept))
+        return run.tags.get((own, positive, length))
 
     def _tagged(self, run: Run, entry: dict[str, Any], active: tuple[int, ...]) -> dict[str, Any]:
         """A marked entry without its mark, and with a tag if negatives are active; others as they are."""
-        if MARK not in entry["model_conds"]:
+        mark = entry["model_conds"].get(MARK)
+        if mark is None:
             return entry
         model_conds = {name: cond for name, cond in entry["model_conds"].items() if name != MARK}
-        if active:
-            run.tagged += 1
-            text = model_conds.get(text_key(self.family))
-            model_conds[KEY] = self._tag(run, active, 0 if text is None else text.cond.shape[1])
-        return {**entry, "model_conds": model_conds}
+        run.tagged += bool(active)
+        text = model_conds.get(text_key(self.family))
+        tag = self._active_in(run, active, mark.cond, 0 if text is None else text.cond.shape[1])
+        return {**entry, "model_conds": model_conds if tag is None else {**model_conds, KEY: tag}}
 
     def apply_model(self, executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
                     control: Any, transformer_options: dict[str, Any], **conds: Any) -> Tensor:
@@ -263,7 +194,8 @@ class VSFPatch:
         if active is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
         call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
-                         transformer_options=transformer_options)
+                         transformer_options=transformer_options, words=active.positive.words,
+                         settings=_at_noise(active.settings, t, executor.class_obj))
         if call.context is None:
             raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
                              "node, or connect a positive prompt.")
@@ -273,16 +205,28 @@ class VSFPatch:
                 raise ValueError(f"VSF: expected a negative of width {call.context.shape[-1]}, as the positive prompt has, "
                                  f"found {encoded[TEXT].shape[-1]}. Encode the negative with the text encoder (CLIP) of "
                                  "this model.")
-        layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], active.settings)
+        layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
         attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context))
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
         c_crossattn = call.conds.pop("c_crossattn")
-        with _own_compilation(transformer_options):
+        with _own_compilation(transformer_options), standing(call.positions):
             out = executor(x, t, c_concat, c_crossattn, control, options, **call.conds)
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
         return out
+
+
+def _settings(prompt: Prompt) -> Negative | Context:
+    return Negative(prompt.scale, prompt.bias) if isinstance(prompt, NegativePrompt) else Context(prompt.strength)
+
+
+def _at_noise(settings: Settings, sigma: Tensor, base_model: Any) -> Settings:
+    """The settings with the contexts' fade at a noise level, (B,), which samplers give alike for all rows; on its device."""
+    if not any(isinstance(s, Context) for s in settings):
+        return settings
+    level = fade(noise_share(sigma[:1].float(), isinstance(base_model.model_sampling, IS_FLOW)))
+    return tuple(replace(s, fade=level) if isinstance(s, Context) else s for s in settings)
 
 
 class CompiledApart(TorchFunctionMode):

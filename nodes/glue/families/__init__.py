@@ -8,14 +8,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
+from ....vsf_core.layout import Context, Layout, Negative, Segment
 from ..conditioning import NegativePrompt
 from . import unknown
+from .positions import Positions, taken_by
 
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
 FAMILIES = {
@@ -86,14 +89,18 @@ TEXT = "text"
 Encoded = dict[str, Tensor]
 """One negative as its model takes it: TEXT, (B, LN, C), and what else a family's `encode` needs in its `lengthen`."""
 
+Settings = tuple[Negative | Context, ...]
+"""Of each negative of a call: the paper's rule or the context rule."""
+
 
 @dataclass
 class ModelCall:
     """One call of BaseModel.apply_model, ours to change.
 
     x: (B, C, ...), latents; conds: its other inputs, the text (B, LP, C) among them; negatives: all that was encoded of
-    each; kept: of each, what is kept until the end of the run; transformer_options: as they come, to read; options: to put
-    into them for this call.
+    each; settings: of each; kept: of each, what is kept until the end of the run; words: which tokens of the prompt are words,
+    (LP,) bool, by the name that Encoded has for them, where that matters; transformer_options: as they come, to read; options:
+    to put into them for this call; positions: of the text, where they are not those that the model counts.
     """
     base_model: Any
     x: Tensor
@@ -103,6 +110,38 @@ class ModelCall:
     kept: list[dict[Any, Any]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     transformer_options: dict[str, Any] = field(default_factory=dict)
+    settings: Settings = ()
+    words: dict[str, Tensor] = field(default_factory=dict)
+    positions: Positions | None = None
+
+    def prompt(self, length: int, name: str = TEXT) -> list[Segment]:
+        """The prompt's tokens in an input of `length`: words, P, and what is none, B: padding, tokens of the model's own."""
+        words = self.words.get(name)
+        if words is None:
+            return [Segment("P", length)]
+        roles = ["P" if word else "B" for word in words.tolist()[:length]] + ["B"] * (length - len(words))
+        return [Segment(role, len(list(run))) for role, run in groupby(roles)]
+
+    def words_span(self) -> tuple[int, int]:
+        """Where the prompt's words begin and end, for models in which they adjoin."""
+        words = self.words.get(TEXT)
+        rows = range(self.context.shape[1]) if words is None else words.nonzero().flatten().tolist()
+        return (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
+
+    def in_prompts_place(self, tokens: Tensor) -> tuple[Tensor, int]:
+        """A context, (B, LN, C), with what stands about the prompt's words about it; and where it begins."""
+        first, last = self.words_span()
+        return torch.cat([self.context[:, :first], tokens, self.context[:, last:]], dim=1), first
+
+    def is_context(self, c: int) -> bool:
+        """Whether negative c acts by the context rule: its tokens stand where the prompt's would."""
+        return isinstance(self.settings[c], Context)
+
+    def stand(self, lanes: list[int], prompt: int) -> None:
+        """For numbered text [prompt][lanes], of so many tokens each: the positions of its tokens."""
+        kinds = [self.is_context(c) for c in range(len(lanes))]
+        if any(kinds):
+            self.positions = Positions(taken_by(prompt, self.words.get(TEXT), list(zip(lanes, kinds, strict=True))))
 
     @property
     def context(self) -> Tensor | None:
@@ -122,12 +161,15 @@ class Family(Protocol):
     TEXT_KEY         the name under which ComfyUI hands the text to the model, where that is not "c_crossattn"
     encode           (base_model, NegativePrompt) -> Encoded: what the model's extra_conds does to a prompt, done to a negative
     text_width       (base_model) -> int | None: how wide its text tokens are, where widths.py cannot see it
+    WORDS_OF         {name in Encoded: (option of a CONDITIONING, its axis of tokens)}, for tokens that are not those of the
+                     CONDITIONING itself
     OBJECT_PATCHES   {path in the model: function from the object there to one in its place}, for what attention alone
                      cannot reach; what a replacement needs to know of a call, it finds in transformer_options.
                      `*` in a path stands for every index of a list of modules
+    object_patches   (base_model) -> such patches, where they are not all its models'
     """
 
-    def lengthen(self, call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+    def lengthen(self, call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
         """Put each negative's tokens, (B, LN, C), into the call; return how each kind of attention then looks."""
 
 
@@ -137,9 +179,10 @@ def text_key(family: Family) -> str:
 
 
 def object_patches(family: Family, base_model: Any) -> dict[str, Callable[[Any], Any]]:
-    """The family's OBJECT_PATCHES; `*` in a path stands for every index of the list there."""
+    """The family's patches for this model; `*` in a path stands for every index of the list there."""
+    own = family.object_patches(base_model) if hasattr(family, "object_patches") else getattr(family, "OBJECT_PATCHES", {})
     found = {}
-    for path, make in getattr(family, "OBJECT_PATCHES", {}).items():
+    for path, make in own.items():
         before, star, after = path.partition("*")
         indices = range(len(attrgetter(before.rstrip("."))(base_model))) if star else [""]
         found.update({f"{before}{i}{after}": make for i in indices})

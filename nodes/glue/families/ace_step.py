@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .cross import IMAGE, unlike
 from .objects import in_calls_with
 
@@ -32,15 +32,16 @@ def with_negatives(original: Callable[..., Tensor], options: dict[str, Any], *ar
 OBJECT_PATCHES = {"diffusion_model.transformer_blocks.*.forward": with_negatives}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     dtype = call.base_model.get_dtype_inference()
     words = [model.genre_embedder(t.to(dtype)) for t in tokens]
-    prompt = 1 + call.context.shape[1] + call.conds["lyric_token_idx"].shape[1]
+    text, lyrics = call.context.shape[1], call.conds["lyric_token_idx"].shape[1]
     height, width = (size // patch for size, patch in zip(call.x.shape[-2:], model.patch_size, strict=True))
-    repeated, negatives = unlike({height * width}, prompt, words, negatives)
+    repeated, negatives = unlike({height * width}, 1 + text + lyrics, words, negatives)
     numbers = [[t[1:].repeat(r.shape[1] // w.shape[1], 1) for t in model.rotary_emb(w, seq_len=1 + w.shape[1])]
                for w, r in zip(words, repeated, strict=True)]
     call.options[NEGATIVES] = torch.cat(repeated, dim=1), [torch.cat(t) for t in zip(*numbers, strict=True)]
     own = (Segment(c, w.shape[1]) for c, w in enumerate(repeated))
-    return [Layout((Segment("P", prompt), *own), negatives, queries=IMAGE)]
+    prompt = Segment("B", 1), *call.prompt(text), Segment("B", lyrics)
+    return [Layout((*prompt, *own), negatives, queries=IMAGE)]

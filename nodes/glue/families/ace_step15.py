@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
-from . import ModelCall, unseen
+from ....vsf_core.layout import Layout
+from . import ModelCall, Settings, unseen
 from .cross import cross_text
 
 OBJECT_PATCHES = unseen.patches("diffusion_model.decoder.layers.*.cross_attn")
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     if call.conds.get("replace_with_null_embeds"):
         raise ValueError("VSF: expected a positive prompt with words, found one that is all zeros: ACE-Step 1.5 then takes no "
                          "text at all. Connect another positive prompt, or bypass VSF Guidance.")

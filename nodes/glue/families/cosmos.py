@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
+from ....vsf_core.layout import Layout
 from ..conditioning import NegativePrompt
-from . import TEXT, Encoded, ModelCall
+from . import TEXT, Encoded, ModelCall, Settings
 from .cross import cross_text
 
 IDS, WEIGHTS = "t5xxl_ids", "t5xxl_weights"
+WORDS_OF = {TEXT: (IDS, -1)}  # in Anima
 
 
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
@@ -29,7 +30,7 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: adapt(prompt.tokens.to(device, dtype), ids[None].to(device), t5xxl_weights=weights)[:, :len(ids)]}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     if IDS in call.conds:  # outside inference mode, Anima leaves the adapter for its forward
         ids, weights = call.conds.pop(IDS), call.conds.pop(WEIGHTS, None)

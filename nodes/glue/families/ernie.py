@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall, unseen
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings, unseen
 from .joint import append_text
+from .positions import numbered
 
-OBJECT_PATCHES = unseen.patches("diffusion_model.layers.*.self_attention")
+OBJECT_PATCHES = {**unseen.patches("diffusion_model.layers.*.self_attention"),
+                  **numbered("diffusion_model.pos_embed.forward", is_last=True)}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     unseen.show(call)
     own = call.transformer_options.get("rope_options") or {}
     added = sum(t.shape[1] for t in tokens)

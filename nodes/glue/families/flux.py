@@ -8,17 +8,23 @@ CLIP vector (Flux.1).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import append_text, prepend_text
+from .positions import numbered
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:
+    return numbered("diffusion_model.pe_embedder.forward") if base_model.diffusion_model.params.txt_ids_dims else {}
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     length = call.context.shape[1]
     if type(call.base_model).__name__ == "LongCatImage":
         # it moves the image's positions by the length of the text that it is given: keep them where P ends
@@ -35,19 +41,26 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
 
 def keep_out_of_patches(call: ModelCall, layouts: list[Layout], length: int) -> None:
     """Other nodes' patches of what goes into the blocks may lengthen the text (USO's style reference does): let them see the
-    positive's `length` tokens alone, and put the negatives behind what they make of those."""
-    patches, kept = call.transformer_options["patches"], {}
+    positive's `length` tokens alone, and put the negatives behind what they make of those. Tokens that they add are no
+    prompt's words."""
+    patches, kept, positions = call.transformer_options["patches"], {}, call.positions
+    call.positions = None  # of the text as it comes: taken here, before it is lengthened
+
+    segments = layouts[0].segments
 
     @torch.compiler.disable  # compiled code would not see another length: TorchCompileModel drops such guards
     def before(inputs: dict[str, Any]) -> dict[str, Any]:
+        if positions is not None:
+            inputs["txt_ids"] = positions.of(inputs["txt_ids"], dim=1)
         for name in ("txt", "txt_ids"):
             inputs[name], kept[name] = inputs[name].tensor_split([length], dim=1)
         return inputs
 
     @torch.compiler.disable
     def after(inputs: dict[str, Any]) -> dict[str, Any]:
-        text = Segment("P", inputs["txt"].shape[1])
-        layouts[0] = dataclasses.replace(layouts[0], segments=(text, *layouts[0].segments[1:]))
+        lanes = [s for s in segments if isinstance(s.role, int)]
+        text = call.prompt(inputs["txt"].shape[1])
+        layouts[0] = dataclasses.replace(layouts[0], segments=(*text, *lanes, segments[-1]))
         return {**inputs, **{name: torch.cat([inputs[name], negative], dim=1) for name, negative in kept.items()}}
 
     call.options["patches"] = {**patches, "post_input": [before, *patches["post_input"], after]}

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout, Segment
 from ..conditioning import NegativePrompt
-from . import TEXT, Encoded, ModelCall
+from . import TEXT, Encoded, ModelCall, Settings
 from .joint import append_text
 
 LLAMA = "encoder_hidden_states_llama3"
+WORDS_OF = {LLAMA: ("conditioning_llama3", -2)}
 
 
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
@@ -28,10 +29,9 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: prompt.tokens, LLAMA: llama}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     t5 = append_text(call, tokens)
     parts = [call.conds[LLAMA], *(n[LLAMA] for n in call.negatives)]
     call.conds[LLAMA] = torch.cat(parts, dim=2)
-    roles = ("P", *range(len(tokens)))
-    llama = [Segment(role, part.shape[2]) for role, part in zip(roles, parts, strict=True)]
+    llama = [*call.prompt(parts[0].shape[2], LLAMA), *(Segment(c, part.shape[2]) for c, part in enumerate(parts[1:]))]
     return [Layout((Segment("I", None), *t5, *llama, *llama), negatives)]

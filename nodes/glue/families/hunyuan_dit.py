@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout
 from ..conditioning import NegativePrompt
-from . import TEXT, Encoded, ModelCall, unseen
+from . import TEXT, Encoded, ModelCall, Settings, unseen
 from .cross import IMAGE, unlike
 from .joint import prepend_text
 
 MT5 = "encoder_hidden_states_t5"
+WORDS_OF = {MT5: ("conditioning_mt5xl", -2)}
 OBJECT_PATCHES = unseen.patches("diffusion_model.blocks.*.attn2")
 
 
@@ -30,7 +31,7 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: prompt.tokens, MT5: mt5}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     unseen.show(call)
     model = call.base_model.diffusion_model
     dtype = call.base_model.get_dtype_inference()
@@ -39,4 +40,4 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     height, width = ((size + model.patch_size // 2) // model.patch_size for size in call.x.shape[-2:])
     mt5 = call.conds[MT5].shape[1]
     both, negatives = unlike({height * width}, call.context.shape[1] + mt5, both, negatives)
-    return [Layout((*prepend_text(call, both), Segment("P", mt5)), negatives, queries=IMAGE)]
+    return [Layout((*prepend_text(call, both), *call.prompt(mt5, MT5)), negatives, queries=IMAGE)]

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import append_text
+from .positions import numbered
+
+OBJECT_PATCHES = numbered("diffusion_model._backbone", argument=3)
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     return [Layout((*append_text(call, tokens), Segment("I", None)), negatives)]

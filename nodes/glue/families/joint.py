@@ -17,18 +17,20 @@ def prepend_text(call: ModelCall, tokens: list[Tensor]) -> list[Segment]:
     text = call.context
     call.context = torch.cat([*tokens, text], dim=1)
     _lengthen_mask(call, text.shape[1], before=sum(t.shape[1] for t in tokens))
-    return [*(Segment(c, t.shape[1]) for c, t in enumerate(tokens)), Segment("P", text.shape[1])]
+    return [*(Segment(c, t.shape[1]) for c, t in enumerate(tokens)), *call.prompt(text.shape[1])]
 
 
 def append_text(call: ModelCall, tokens: list[Tensor]) -> list[Segment]:
     """Put the negatives behind the positive text, [P][N0 of each], and lengthen the text's attention mask by ones.
 
-    For models that number their text: the negatives' numbers follow the positive's, which keeps its own.
+    For models that number their text: the negatives' numbers follow the positive's, which keeps its own; a context's are the
+    positive's (positions.py).
     """
     text = call.context
     call.context = torch.cat([text, *tokens], dim=1)
     _lengthen_mask(call, text.shape[1], after=sum(t.shape[1] for t in tokens))
-    return [Segment("P", text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens))]
+    call.stand([t.shape[1] for t in tokens], text.shape[1])
+    return [*call.prompt(text.shape[1]), *(Segment(c, t.shape[1]) for c, t in enumerate(tokens))]
 
 
 def _lengthen_mask(call: ModelCall, length: int, before: int = 0, after: int = 0) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import prepend_text
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     text = tuple(prepend_text(call, tokens))
     return [Layout((*text, Segment("I", None)), negatives), Layout(text, negatives)]

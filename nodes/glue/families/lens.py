@@ -5,12 +5,21 @@ Lens numbers its text, from the middle of the image on, and gives every attentio
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import append_text
+from .positions import numbered
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:
+    is_lens = hasattr(base_model.diffusion_model, "pos_embed")
+    return numbered("diffusion_model.pos_embed.forward", is_last=True) if is_lens else {}
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     return [Layout((Segment("I", None), *append_text(call, tokens)), negatives)]

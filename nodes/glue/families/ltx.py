@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
+from ....vsf_core.layout import Layout
 from ..conditioning import NegativePrompt
-from . import TEXT, Encoded, ModelCall
+from . import TEXT, Encoded, ModelCall, Settings
 from .cross import cross_text
 
 
@@ -33,7 +33,7 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: text[:, :tokens.shape[1]]}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     shapes = call.conds.get("latent_shapes") or ()
     video, *audio = shapes if len(shapes) > 1 else [call.x.shape]  # several are packed into one x
     reference = call.conds.get("ref_audio")

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout, Segment
 from ..conditioning import NegativePrompt
-from . import TEXT, Encoded, ModelCall
+from . import TEXT, Encoded, ModelCall, Settings
 from .joint import append_text
 
 
@@ -28,15 +28,16 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: model.preprocess_text_embeds(tokens.to(base_model.device, base_model.get_dtype_inference()))}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     payload, length, more = call.conds["minimax_payload"], call.context.shape[1], sum(t.shape[1] for t in tokens)
-    positions = torch.arange(length, length + more)[:, None] * torch.tensor([1, 0, 0])  # text is numbered along time alone
-    plan = _lengthened(_plan(call, payload), length, positions)
+    plan, text = _plan(call, payload), append_text(call, tokens)
+    numbers = torch.arange(length, length + more) if call.positions is None else call.positions.taken[length:]
+    plan = _lengthened(plan, length, numbers[:, None] * torch.tensor([1, 0, 0]))  # text is numbered along time alone
     payload = {k: v for k, v in payload.items() if k != "_text_token_tags_list"} | {"layout": plan}  # the list: in new models
     if "text_token_tags" in payload:
         payload["text_token_tags"] = torch.nn.functional.pad(payload["text_token_tags"].flatten(), (0, more), value=1)
     call.conds["minimax_payload"] = payload
-    return [Layout((*append_text(call, tokens), Segment("I", None)), negatives)]
+    return [Layout((*text, Segment("I", None)), negatives)]
 
 
 def _plan(call: ModelCall, payload: dict[str, Any]) -> Any:

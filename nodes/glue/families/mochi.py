@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     text, mask = call.context, call.conds["attention_mask"]
     words = min(call.conds["num_tokens"], text.shape[1])
     unseen = mask.new_zeros(len(mask), sum(t.shape[1] for t in tokens))
@@ -20,4 +20,4 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     call.conds["attention_mask"] = torch.cat([mask[:, :words], unseen, mask[:, words:]], dim=1)
     call.conds["num_tokens"] = words + unseen.shape[1]
     own = (Segment(c, t.shape[1]) for c, t in enumerate(tokens))
-    return [Layout((Segment("I", None), Segment("P", words), *own), negatives)]
+    return [Layout((Segment("I", None), *call.prompt(words), *own), negatives)]

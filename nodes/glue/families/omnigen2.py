@@ -12,21 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout, Segment
 from ..override import OVERRIDE
-from . import ModelCall
+from . import ModelCall, Settings
 from .joint import append_text
 from .objects import in_calls_with
+from .positions import current
 
 TEXT_LAYOUT = "vsf_omnigen2_text_layout"
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     patch = call.base_model.diffusion_model.patch_size
     images = (call.x, *(call.conds.get("ref_latents") or ()))
     image = sum(-(-t.shape[-2] // patch) * -(-t.shape[-1] // patch) for t in images)
-    text = append_text(call, tokens)
-    call.conds["num_tokens"] = tuple(s.length for s in text)
+    prompt, text = call.context.shape[1], append_text(call, tokens)
+    call.conds["num_tokens"] = prompt, *(t.shape[1] for t in tokens)
     call.options[TEXT_LAYOUT] = Layout(tuple(text), negatives)
     return [Layout((*text, Segment("I", image)), negatives)]
 
@@ -46,6 +47,7 @@ def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
         positive = num_tokens[0][0]
         _, references, image, joint, *rest = original(batch, positive, [positive] * batch, *images)
         text = original(batch, length, [length] * batch, *images)[0]
+        text = text if current() is None else current().of(text, dim=1)
         return text, references, image, torch.cat([text, joint[:, positive:]], dim=1), *rest
     return forward
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .objects import in_calls_with
 
 NEGATIVES = "vsf_pixeldit_negatives"
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     tokens = [t[:, :model.txt_max_length].to(call.base_model.get_dtype_inference()) for t in tokens]
     lengths = [t.shape[1] for t in tokens]
@@ -31,7 +31,8 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, .
     patch = model.patch_size
     image = -(-call.x.shape[-2] // patch) * -(-call.x.shape[-1] // patch)
     own = (Segment(c, n) for c, n in enumerate(lengths))
-    return [Layout((*own, Segment("P", min(call.context.shape[1], model.txt_max_length)), Segment("I", image)), negatives)]
+    prompt = call.prompt(min(call.context.shape[1], model.txt_max_length))
+    return [Layout((*own, *prompt, Segment("I", image)), negatives)]
 
 
 @in_calls_with(NEGATIVES)

@@ -5,12 +5,21 @@ The text is numbered (Qwen-Image) and may have an attention mask; reference late
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import append_text
+from .positions import numbered
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:
+    is_numbered = type(base_model.diffusion_model).__name__ != "MageFlowTransformer2DModel"
+    return numbered("diffusion_model.pe_embedder.forward") if is_numbered else {}
+
+
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     return [Layout((*append_text(call, tokens), Segment("I", None)), negatives)]

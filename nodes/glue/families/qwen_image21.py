@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout, Segment
 from ..conditioning import NegativePrompt
 from ..lanes import Lane, LaneLayout
-from . import TEXT, Encoded, ModelCall
+from . import TEXT, Encoded, ModelCall, Settings
 from .lanes import read
 
 SLOTS, REFERENCE = "image_slots", "reference"
@@ -30,7 +30,7 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     return {TEXT: prompt.tokens, SLOTS: torch.tensor([slots[:len(latents)]], dtype=torch.long), **references}
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     own = sequence(call.context, call.conds.get(SLOTS) or [], [*(call.conds.get("ref_latents") or ()), call.x])
     behind = (Segment(c, t.shape[1]) for c, t in enumerate(tokens))
     return [LaneLayout((*own, *behind), negatives, queries=own[-1:], lanes=tuple(lane(call, c) for c in range(len(tokens))))]

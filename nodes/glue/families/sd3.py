@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
-from . import ModelCall
+from ....vsf_core.layout import Layout, Segment
+from . import ModelCall, Settings
 from .joint import prepend_text
 
 
@@ -20,9 +20,9 @@ def refuse(base_model: Any) -> str | None:
     return None
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     patch = model.x_embedder.patch_size[0]
     height, width = ((size + 1) // patch for size in call.x.shape[-2:])  # as MMDiT.cropped_pos_embed counts them
     text = prepend_text(call, tokens)
-    return [Layout((Segment("P", model.register_length), *text, Segment("I", height * width)), negatives)]
+    return [Layout((Segment("B", model.register_length), *text, Segment("I", height * width)), negatives)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
-from . import ModelCall
+from ....vsf_core.layout import Layout
+from . import ModelCall, Settings
 from .cross import cross_text
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     # Stable Audio 3's own tokens; ComfyUI from before it has none
     before = getattr(model.transformer, "num_memory_tokens", 0) + (model.global_cond_type == "prepend")

@@ -19,9 +19,9 @@ import torch
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative, Segment
+from ....vsf_core.layout import Layout, Segment
 from ..override import OVERRIDE, VSFAttention
-from . import ModelCall
+from . import ModelCall, Settings
 from .cross import IMAGE, beside
 
 NO_TEXT = (comfy.model_base.SVD_img2vid, comfy.model_base.Stable_Zero123)  # SV3D is an SVD
@@ -33,14 +33,14 @@ def refuse(base_model: Any) -> str | None:
     return "it is conditioned on a picture and takes no text" if isinstance(base_model, NO_TEXT) else None
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     words, own = torch.cat(tokens, dim=1), [Segment(c, t.shape[1]) for c, t in enumerate(tokens)]
 
     def append(x: Tensor, context: Tensor, value: Tensor, extra: Options, hypernetworks: Sequence[Any] = ()) -> Patched:
         attention = extra.get(OVERRIDE)
         if not isinstance(attention, VSFAttention):
             return x, context, value  # covered by another node's override: patch.py tells the user
-        attention.expect(Layout((Segment("P", context.shape[1]), *own), negatives, queries=IMAGE))
+        attention.expect(Layout((*call.prompt(context.shape[1]), *own), negatives, queries=IMAGE))
         k = v = words.to(context)
         for change in hypernetworks:
             _, k, v = change(x, k, v, extra)

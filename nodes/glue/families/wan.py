@@ -12,14 +12,14 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from ....vsf_core.layout import Layout, Negative
-from . import ModelCall
+from ....vsf_core.layout import Layout
+from . import ModelCall, Settings
 from .cross import cross_text
 
 HUMO_AUDIO = 16
 
 
-def lengthen(call: ModelCall, tokens: list[Tensor], negatives: tuple[Negative, ...]) -> list[Layout]:
+def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     patch_size = call.base_model.diffusion_model.patch_size
 
     def patches(latent: Tensor | None) -> int:

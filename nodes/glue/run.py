@@ -1,0 +1,202 @@
+"""One sampling run: its positive prompts, the negatives that act on them, and how these travel with ComfyUI's conditionings."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import comfy.conds
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...vsf_core.schedule import SigmaWindow
+from .conditioning import NegativePrompt
+from .contexts import TEXT_ROWS, ContextPrompt, Words
+from .families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
+
+log = logging.getLogger("vsf")
+
+KEY = "vsf"
+MARK = "vsf_positive"
+
+Prompt = NegativePrompt | ContextPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class Positive:
+    """One positive prompt of a run. contexts: those of its negatives that are read in its context; words: which of its tokens
+    are words, (L,) bool, by the name that Encoded has for them, where contexts need to know."""
+    contexts: frozenset[int]
+    words: dict[str, Tensor]
+
+    def is_like(self, other: Positive) -> bool:
+        """Whether two prompts differ in nothing that is told here."""
+        return (self.contexts == other.contexts and self.words.keys() == other.words.keys()
+                and all(torch.equal(self.words[k], other.words[k]) for k in self.words))
+
+
+NOTHING_TOLD = Positive(frozenset(), {})
+
+
+class PositiveMark(comfy.conds.CONDConstant):
+    """A Positive in the model_conds of a run's positive conditionings, and of every copy that other nodes make of them (windows
+    of a video, extra passes), until CALC_COND_BATCH takes it out."""
+    cond: Positive
+
+
+@dataclass
+class Run:
+    """State of one sampling run. windows, encoded, kept: of each negative; kept: what its family's adapter keeps until the end
+    of the run."""
+    windows: list[SigmaWindow]
+    encoded: list[Encoded]
+    kept: list[dict[Any, Any]]
+    calls_seen: int = 0  # forwards in which our override was called
+    steps_seen: int = 0
+    batches: int = 0  # calls of CALC_COND_BATCH
+    tagged: int = 0  # positives in them
+    tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
+
+
+def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
+                   base_model: Any) -> list[Positive]:
+    """Mark the positive conditionings of a run; what each of them is. Raises ValueError, for the user to read, where the prompt
+    of a context is not among them.
+
+    An entry that ComfyUI made as another's partner (create_cond_with_same_area_if_none, comfy/samplers.py) has that one's
+    options and a positive's model_conds: only the text in these tells whose it is. It comes after the positive.
+    """
+    by_text: dict[int, Positive] = {}
+    lost = [n for n in negatives if isinstance(n, ContextPrompt) and n.prompt is not None]
+    without = 0
+    for entry in entries:
+        text = id(entry["model_conds"].get(text_key(family)))
+        if text not in by_text:
+            lost = [n for n in lost if not n.belongs_to(entry)]
+            positive = _positive(entry, negatives, encoded, family, base_model)
+            without += positive is NOTHING_TOLD
+            by_text[text] = next((p for p in by_text.values() if p.is_like(positive)), positive)
+        entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(by_text[text])}
+    if lost:
+        raise ValueError("VSF: connect the `positive` output of VSF Prompt to the sampler; nodes that change its text (Concat, "
+                         f"Average) cannot stand between. Expected its prompt among the positive ones ({len(by_text)}), found "
+                         "others only.")
+    if without and any(isinstance(n, ContextPrompt) for n in negatives):
+        log.warning("VSF: %d of %d positive prompts have no negative: they do not come from VSF Prompt.", without, len(by_text))
+    return list(by_text.values())
+
+
+def _positive(entry: dict[str, Any], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
+              base_model: Any) -> Positive:
+    contexts = {c: n.words_of(entry) for c, n in enumerate(negatives)
+                if isinstance(n, ContextPrompt) and TEXT_ROWS in entry and n.belongs_to(entry)}
+    if not contexts:
+        return NOTHING_TOLD
+    words = next(iter(contexts.values()))
+    if any(w.keys() != words.keys() or not all(torch.equal(w[k], words[k]) for k in w) for w in contexts.values()):
+        raise ValueError("VSF: use VSF Prompt for all negatives of a prompt, or VSF Contrast for all. Expected them to agree "
+                         "on which tokens of the prompt are words, found that they do not.")
+    alone = encoded_words(ContextPrompt(entry[TEXT_ROWS], options=entry, own=words), family, base_model)
+    acting = frozenset(c for c in contexts if not _same(encoded[c], alone))
+    text = entry["model_conds"].get(text_key(family))
+    return Positive(acting, _in_the_model(entry, words, family, None if text is None else text.cond))
+
+
+def encoded_words(prompt: Prompt, family: Family, base_model: Any) -> Encoded:
+    """A negative as its model takes it. Of a context, its words: the model has read them with all that stands about them, as
+    it reads the prompt."""
+    encoded = getattr(family, "encode", plain_tokens)(base_model, prompt)
+    if isinstance(prompt, ContextPrompt):
+        for name, (option, _) in _options(family, prompt.options).items():
+            if option in prompt.own and name in encoded:
+                rows = prompt.own[option].nonzero().flatten()
+                encoded[name] = encoded[name].index_select(-2, rows[rows < encoded[name].shape[-2]].to(encoded[name].device))
+    return encoded
+
+
+def _options(family: Family, options: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """For each name in Encoded, the option of a conditioning that it is made of, and its axis of tokens."""
+    of = {name: own for name, own in getattr(family, "WORDS_OF", {}).items() if isinstance(options.get(own[0]), Tensor)}
+    return {TEXT: (TEXT_ROWS, -2), **of}
+
+
+def _same(a: Encoded, b: Encoded) -> bool:
+    """Whether a context is its prompt once more: then it is off, exactly."""
+    return all(a[k].shape == b[k].shape and torch.equal(a[k], b[k].to(a[k])) for k in a)
+
+
+def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Tensor | None) -> dict[str, Tensor]:
+    """Which tokens of a prompt are words, by the name that Encoded has for them. text: (B, L, C), as the model gets it. What a
+    model puts behind a prompt, or before it (Flux.2), is none."""
+    found = {}
+    for name, (option, axis) in _options(family, entry).items():
+        length = entry[option].shape[axis]
+        found[name] = words.get(option, torch.ones(length, dtype=torch.bool))
+        before = 0 if text is None or name != TEXT else max(text.shape[1] - length, 0)
+        own = text[:, before:] if before else None
+        if before and own.shape == entry[option].shape and torch.equal(own, entry[option].to(own)):
+            found[name] = torch.cat([torch.zeros(before, dtype=torch.bool), found[name]])
+    return found
+
+
+@dataclass(frozen=True)
+class ActiveNegatives:
+    """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each;
+    kept: of each, as in Run."""
+    run: Run
+    positive: Positive
+    settings: Settings
+    encoded: list[Encoded]
+    kept: list[dict[Any, Any]]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
+        """The same with every tensor changed."""
+        return replace(self, encoded=[{k: change(t) for k, t in e.items()} for e in self.encoded])
+
+    def for_rows(self, rows: int, like: Tensor) -> list[Encoded]:
+        """What was encoded, with a row for each of the call's, on the device and in the type of `like`.
+
+        Raises RuntimeError, for the user to read, where it cannot be known which negative is whose.
+        """
+        for encoded in self.encoded:
+            if len(encoded[TEXT]) not in (1, rows):
+                raise RuntimeError("VSF: connect one negative prompt for all pictures of the batch, or bypass the VSF node. "
+                                   f"Expected {len(encoded[TEXT])} pictures in this call, one for each negative, found {rows}: "
+                                   "another node calls the model with tiles or single pictures, and which of them belongs to "
+                                   "which negative cannot be known.")
+        return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
+
+
+def _like(t: Tensor, like: Tensor) -> Tensor:
+    """On the device and in the type of `like`; whole numbers stay whole numbers."""
+    return t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
+
+
+def one_for_all(tensor: Tensor) -> Tensor:
+    """One row where all are the same: then it fits however many rows a call has."""
+    return tensor[:1] if (tensor == tensor[:1]).all() else tensor
+
+
+class NegativesCond(comfy.conds.CONDRegular):
+    """Carries ActiveNegatives in a conditioning's model_conds, as ComfyUI carries its own inputs.
+
+    Its key is on positive conditionings only, so ComfyUI never puts them into one batch with others.
+    """
+    cond: ActiveNegatives
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> NegativesCond:
+        return self._copy_with(self.cond.map(lambda t: t if len(t) == 1 else comfy.utils.repeat_to_batch_size(t, batch_size)))
+
+    def can_concat(self, other: NegativesCond) -> bool:
+        return self.cond.settings is other.cond.settings
+
+    def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
+        # every chunk of the batch has the same negatives: can_concat saw to that
+        chunks = 1 + len(others)
+        return self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1)))
+
+    def size(self) -> list[int]:
+        batch, _, width = self.cond.encoded[0][TEXT].shape
+        return [batch, sum(e[TEXT].shape[1] for e in self.cond.encoded), width]

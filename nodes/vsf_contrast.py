@@ -1,0 +1,49 @@
+"""VSF Contrast: VSF Prompt's rule for prompts that other nodes encode (vsf_core/contrast.py)."""
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from .glue.contexts import MAX_STRENGTH, checked_strength, context_prompts
+from .glue.families import find_family
+from .glue.patch import attach
+
+
+class VSFContrast(io.ComfyNode):
+    @override
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VSFContrast",
+            display_name="VSF Contrast",
+            category="advanced/guidance",
+            description="A negative prompt for graphs whose prompt comes from a node of its own (image editing, several text "
+                        "encoders). Encode the prompt once more, with what must not be in the picture behind it, by the same "
+                        "kind of node, and connect that to `context`. For plain prompts, VSF Prompt does it all.",
+            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "CFG 1", "context", "remove", "without",
+                            "image edit", "turbo", "schnell", "lightning", "distilled"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that samples the prompt."),
+                io.Conditioning.Input("context", tooltip="The prompt with what must not be in the picture behind it, such as "
+                                                         "`a red car, wheels`, encoded by the same kind of node."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
+                               tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
+                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Where in the sampling to begin. 0 is the first step."),
+                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Where in the sampling to stop. 1 is after the last step."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
+        )
+
+    @classmethod
+    def execute(cls, model, context, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
+        strength = checked_strength(strength)
+        if not strength:
+            return io.NodeOutput(model)
+        find_family(model.model)
+        contexts = context_prompts(context, strength, start_percent, end_percent)
+        return io.NodeOutput(attach(model, contexts) if contexts else model)
+
+
+NODES: list[type[io.ComfyNode]] = [VSFContrast]

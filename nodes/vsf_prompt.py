@@ -1,0 +1,64 @@
+"""VSF Prompt: a prompt and what must not be in the picture, in one node (vsf_core/contrast.py)."""
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
+from .glue.families import find_family
+from .glue.lines import negatives_of, without_repeats
+from .glue.patch import attach
+
+log = logging.getLogger("vsf")
+
+
+class VSFPrompt(io.ComfyNode):
+    @override
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VSFPrompt",
+            display_name="VSF Prompt",
+            category="advanced/guidance",
+            description="A prompt and a negative prompt that works, for models that run at CFG 1 (turbo, schnell, lightning, "
+                        "distilled). Takes the place of CLIP Text Encode: connect the model and CLIP, and put both outputs "
+                        "into the sampler. Nothing to tune.",
+            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1", "CLIP Text Encode", "remove",
+                            "remove object", "without", "unwanted", "exclude", "turbo", "schnell", "lightning", "distilled"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that samples the prompt."),
+                io.Clip.Input("clip", tooltip="The text encoder of this model."),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True,
+                                tooltip="What the picture shows."),
+                io.String.Input("negative", multiline=True, dynamic_prompts=True,
+                                tooltip="What must not be in it: a thing in one to four words, such as `wheels`. One a "
+                                        "line. Words that the prompt has too are left out. Empty is off."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
+                               tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1."),
+                     io.Conditioning.Output("positive", display_name="positive",
+                                            tooltip="The prompt, for the sampler's positive input.")],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, prompt: str, negative: str, strength: float) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
+                             "one in `clip`, found none.")
+        strength = checked_strength(strength)
+        find_family(model.model)  # say that a model cannot do it even when the negative is empty
+        found = []
+        for line in negatives_of(negative) if strength else ():
+            text, left_out = without_repeats(prompt, line)
+            if left_out:
+                log.info("VSF: %s; the prompt says %s itself", f'"{line}" is read as "{text}"' if text else f'"{line}" is off',
+                         ", ".join(f'"{w}"' for w in left_out))
+            found += [text] if text else []
+        positive, contexts = in_context(clip, prompt, found, strength)
+        return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
+
+
+NODES: list[type[io.ComfyNode]] = [VSFPrompt]
