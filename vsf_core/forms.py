@@ -287,6 +287,17 @@ def _context_mask(mask: Tensor | None, rows: Spans, cols: Spans, seen: Spans, ow
     return torch.cat(parts, dim=-1)
 
 
+def attention_without_negatives(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
+                                mask: Tensor | None = None) -> Tensor:
+    """The model's own attention in a sequence that holds negatives which nobody sees. Their rows are zero. As
+    `vsf_attention_concatenated` otherwise."""
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+    positive, z = _of(rows, *POSITIVE), torch.zeros_like(q)
+    k, v, mask = (*(take(t, _of(cols, *POSITIVE)) for t in (k, v)), _positive_mask(mask, q, k, rows, cols))
+    _spread(attend(take(q, positive), k, v, mask), z, positive)
+    return z
+
+
 def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
     """Put rows where they belong in z."""
     for part, s in zip(rows.split([s.stop - s.start for s in spans], dim=-2), spans, strict=True):

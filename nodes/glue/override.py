@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from ...vsf_core.attention import find_lse_kernel, math_attention
-from ...vsf_core.forms import Attention, LSEAttention, vsf_attention_concatenated, vsf_attention_merged
+from ...vsf_core.forms import (
+    Attention,
+    LSEAttention,
+    attention_without_negatives,
+    vsf_attention_concatenated,
+    vsf_attention_merged,
+)
 from ...vsf_core.layout import Layout, Negative
 from . import backends
 from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
@@ -31,13 +37,16 @@ class VSFAttention:
     does not matter.
     """
 
-    def __init__(self, layouts: Sequence[Layout], previous: Callable[..., Tensor] | None, batch: int | None = None) -> None:
+    def __init__(self, layouts: Sequence[Layout], previous: Callable[..., Tensor] | None, batch: int | None = None,
+                 acting: Sequence[bool] | None = None) -> None:
         """layouts: of every kind of attention in the model that the text takes part in; the first that fits a call is its. An
-        adapter may change its list until then. batch: rows of the model call, None for any."""
+        adapter may change its list until then. batch: rows of the model call, None for any; acting: of each row, whether
+        negatives act on it, None for all."""
         # Settings live in attributes of this object, never in transformer_options: TorchCompileModel drops the guards of
         # everything kept there, and a changed scale would not be seen.
         self.layouts = layouts
         self.batch = batch
+        self.acting = acting
         self.previous = previous
         self.expected: Layout | None = None
         self.calls = 0
@@ -64,16 +73,28 @@ class VSFAttention:
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
                               skip_output_reshape=True, **kwargs)
-        attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
-        try:
-            out = self.join(layout, q, k, v, mask, attend, attend_lse)
-        except NotPyTorchs:
-            self._known(func)["not PyTorch's", _shape(q, k)] = True
+        def joined(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
-            out = self.join(layout, q, k, v, mask, attend, attend_lse)
-        if self.calls == 1 and not torch.compiler.is_compiling():
-            self._tell(layout, func, q, attend_lse, kwargs)
+            try:
+                out = self.join(layout, q, k, v, mask, attend, attend_lse)
+            except NotPyTorchs:
+                self._known(func)["not PyTorch's", _shape(q, k)] = True
+                return joined(q, k, v, mask)
+            if self.calls == 1 and not torch.compiler.is_compiling():
+                self._tell(layout, func, q, attend_lse, kwargs)
+            return out
+        out = joined(q, k, v, mask) if self.acting is None else self._by_rows(layout, q, k, v, mask, attend, joined)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
+
+    def _by_rows(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
+                 joined: Attention) -> Tensor:
+        """Attention of a batch in which negatives act on some rows alone; the others are as without us."""
+        z, without = torch.empty_like(q), functools.partial(attention_without_negatives, layout=layout, attend=attend)
+        for acts, attention in ((True, joined), (False, without)):
+            rows = [i for i, row in enumerate(self.acting) if row is acts]
+            own = mask if mask is None or mask.ndim < 3 or len(mask) == 1 else mask[rows]
+            z[rows] = attention(q[rows], k[rows], v[rows], mask=own)
+        return z
 
     def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
              attend_lse: LSEAttention | None) -> Tensor:

@@ -31,8 +31,8 @@ from ...vsf_core.layout import Context, Negative
 from ...vsf_core.schedule import SigmaWindow
 from .conditioning import NegativePrompt
 from .families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
-from .families.positions import standing
 from .override import OVERRIDE, VSFAttention
+from .positions import standing
 from .run import KEY, MARK, ActiveNegatives, NegativesCond, Positive, Prompt, Run, encoded_words, mark_positives, one_for_all
 
 log = logging.getLogger("vsf")
@@ -143,7 +143,22 @@ class VSFPatch:
         run.batches += 1
         active = self._active(run, timestep)
         tagged = [entries and [self._tagged(run, entry, active) for entry in entries] for entries in conds]
+        if _asks_for_one_batch(model_options):
+            tagged = self._in_one_batch(tagged)
         return executor(model, tagged, x_in, timestep, model_options)
+
+    def _in_one_batch(self, conds: list[list[dict[str, Any]] | None]) -> list[list[dict[str, Any]] | None]:
+        """The conditionings without a tag get the first positive's of their length, with no share of its negatives."""
+        def length(entry: dict[str, Any]) -> int:
+            text = entry["model_conds"].get(text_key(self.family))
+            return 0 if text is None else text.cond.shape[1]
+
+        tags: dict[int, NegativesCond] = {}
+        for entry in (e for entries in conds for e in entries or () if KEY in e["model_conds"]):
+            tags.setdefault(length(entry), NegativesCond(replace(entry["model_conds"][KEY].cond, acting=(False,))))
+        return [entries and [e if KEY in e["model_conds"] or length(e) not in tags
+                             else {**e, "model_conds": {**e["model_conds"], KEY: tags[length(e)]}} for e in entries]
+                for entries in conds]
 
     def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
         always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 for n in self.negatives]
@@ -206,7 +221,7 @@ class VSFPatch:
                                  f"found {encoded[TEXT].shape[-1]}. Encode the negative with the text encoder (CLIP) of "
                                  "this model.")
         layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
-        attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context))
+        attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context), active.for_which(len(x)))
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
@@ -227,6 +242,12 @@ def _at_noise(settings: Settings, sigma: Tensor, base_model: Any) -> Settings:
         return settings
     level = fade(noise_share(sigma[:1].float(), isinstance(base_model.model_sampling, IS_FLOW)))
     return tuple(replace(s, fade=level) if isinstance(s, Context) else s for s in settings)
+
+
+def _asks_for_one_batch(model_options: dict[str, Any]) -> bool:
+    """Whether another node changes what attention gives (core's NAGuidance): such nodes act where positive and negative are in
+    one batch."""
+    return any(name.endswith("output_patch") for name in model_options.get("transformer_options", {}).get("patches", {}))
 
 
 class CompiledApart(TorchFunctionMode):

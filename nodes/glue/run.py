@@ -144,12 +144,13 @@ def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Ten
 @dataclass(frozen=True)
 class ActiveNegatives:
     """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each;
-    kept: of each, as in Run."""
+    kept: of each, as in Run; acting: whether they act on a row of the call, of each row as ComfyUI has batched them."""
     run: Run
     positive: Positive
     settings: Settings
     encoded: list[Encoded]
     kept: list[dict[Any, Any]]
+    acting: tuple[bool, ...] = (True,)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
         """The same with every tensor changed."""
@@ -169,6 +170,20 @@ class ActiveNegatives:
         return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
 
 
+    def for_which(self, rows: int) -> tuple[bool, ...] | None:
+        """Of each of the call's rows, whether negatives act on it; None for all.
+
+        Raises RuntimeError, for the user to read, where that cannot be known.
+        """
+        if all(self.acting):
+            return None
+        if len(self.acting) != rows:
+            raise RuntimeError("VSF: remove the node that changes attention (Normalized Attention Guidance, ...), or the one "
+                               f"that calls the model with tiles or single pictures. Expected {len(self.acting)} pictures in "
+                               f"this call, with prompt and negative prompt in one batch, found {rows}.")
+        return self.acting
+
+
 def _like(t: Tensor, like: Tensor) -> Tensor:
     """On the device and in the type of `like`; whole numbers stay whole numbers."""
     return t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
@@ -182,20 +197,22 @@ def one_for_all(tensor: Tensor) -> Tensor:
 class NegativesCond(comfy.conds.CONDRegular):
     """Carries ActiveNegatives in a conditioning's model_conds, as ComfyUI carries its own inputs.
 
-    Its key is on positive conditionings only, so ComfyUI never puts them into one batch with others.
+    Its key is on positive conditionings only, so that ComfyUI does not put them into one batch with others, unless another node
+    needs that (`VSFPatch.calc_cond_batch`).
     """
     cond: ActiveNegatives
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> NegativesCond:
-        return self._copy_with(self.cond.map(lambda t: t if len(t) == 1 else comfy.utils.repeat_to_batch_size(t, batch_size)))
+        active = self.cond.map(lambda t: t if len(t) == 1 else comfy.utils.repeat_to_batch_size(t, batch_size))
+        return self._copy_with(replace(active, acting=self.cond.acting * batch_size))
 
     def can_concat(self, other: NegativesCond) -> bool:
         return self.cond.settings is other.cond.settings
 
     def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
         # every chunk of the batch has the same negatives: can_concat saw to that
-        chunks = 1 + len(others)
-        return self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1)))
+        chunks, acting = 1 + len(others), sum((other.cond.acting for other in others), self.cond.acting)
+        return replace(self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1))), acting=acting)
 
     def size(self) -> list[int]:
         batch, _, width = self.cond.encoded[0][TEXT].shape

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ....vsf_core.layout import Context, Layout, Negative, Segment
 from ..conditioning import NegativePrompt
+from ..positions import Positions, taken_by
 from . import unknown
-from .positions import Positions, taken_by
 
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
 FAMILIES = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
+from ..positions import numbered
 from . import ModelCall, Settings, unseen
 from .joint import append_text
-from .positions import numbered
 
 OBJECT_PATCHES = {**unseen.patches("diffusion_model.layers.*.self_attention"),
                   **numbered("diffusion_model.pos_embed.forward", is_last=True)}

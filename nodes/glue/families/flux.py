@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
+from ..positions import numbered
 from . import ModelCall, Settings
 from .joint import append_text, prepend_text
-from .positions import numbered
 
 
 def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:

@@ -1,8 +1,7 @@
 """HunyuanVideo 1 and 1.5, HunyuanImage 2.1 (comfy/ldm/hunyuan_video/model.py): a text refiner, then joint attention over
 [CLIP vision][ByT5][text][reference][image] in Flux's double and single blocks; HunyuanImage has ByT5 behind the text.
 
-The text has no positions. CLIP vision and ByT5 (words in quotes) are the positive's alone. A negative cannot reach the pooled
-CLIP vector (HunyuanVideo 1), and its own words in quotes are read as all others, not by ByT5.
+The text has no positions. A negative cannot reach the pooled CLIP vector (HunyuanVideo 1), nor ByT5 by words in quotes.
 """
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ LENGTHS = "vsf_negative_lengths"
 @in_calls_with(LENGTHS)
 def refine_apart(refine: Callable[..., Tensor], options: dict[str, Any], x: Tensor, timesteps: Tensor, mask: Tensor | None,
                  **kwargs: Any) -> Tensor:
-    """The text refiner mixes tokens in its attention, and in a mean of them all: give it each prompt on its own, and a context
-    with the padding that stands about the prompt's words."""
+    """The text refiner mixes tokens: give it each prompt on its own, a context with what stands about the prompt's words."""
     lengths, words = options[LENGTHS]
     *negatives, positive = x.split([*lengths, x.shape[1] - sum(lengths)], dim=1)
     mask = mask if mask is None else mask[:, -positive.shape[1]:]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
+from ..positions import numbered
 from . import ModelCall, Settings
 from .joint import append_text
-from .positions import numbered
 
 OBJECT_PATCHES = numbered("diffusion_model._backbone", argument=3)
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
 from ..override import OVERRIDE
+from ..positions import current
 from . import ModelCall, Settings
 from .joint import append_text
 from .objects import in_calls_with
-from .positions import current
 
 TEXT_LAYOUT = "vsf_omnigen2_text_layout"
 

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
+from ..positions import numbered
 from . import ModelCall, Settings
 from .joint import append_text
-from .positions import numbered
 
 
 def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:
