@@ -15,7 +15,7 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Segment
 from . import ModelCall, Settings
 from .joint import prepend_text
-from .objects import in_calls_with
+from .objects import in_calls_with, spans
 
 LENGTHS = "vsf_negative_lengths"
 
@@ -51,13 +51,11 @@ def count_past_negatives(start: int, lanes: list[tuple[int, int | None]], earlie
     context have the timestep of the prompt's words; N0's that of the token before which they stand.
     """
     (_, end, frame), (_, _, rest) = args["modulation_dims"]
-    spans, at = [(0, min(start, end), frame), (min(start, end), start, rest)], start
+    parts = [(min(start, end), frame), (max(start - end, 0), rest)]
     for length, place in lanes:
         first = length * (end > start) if place is None else min(max(end - place, 0), length)
-        spans += [(at, at + first, frame), (at + first, at + length, rest)]
-        at += length
-    last = max(end - start, 0)
-    args = {**args, "modulation_dims": [*spans, (at, at + last, frame), (at + last, None, rest)]}
+        parts += [(first, frame), (length - first, rest)]
+    args = {**args, "modulation_dims": spans([*parts, (max(end - start, 0), frame), (None, rest)])}
     return extra["original_block"](args) if earlier is None else earlier(args, extra)
 
 
@@ -67,12 +65,12 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     vision, byt5 = (Segment("B", 0 if t is None else t.shape[1]) for t in (vision, byt5))
     before, after = ((vision,), (byt5,)) if model.cond_type_embedding is None else ((vision, byt5), ())
     lengths = [t.shape[1] for t in tokens]
-    spans = [call.words_span() if call.is_context(c) else None for c in range(len(tokens))]
-    call.options[LENGTHS] = lengths, spans
+    places = [call.words_span() if call.is_context(c) else None for c in range(len(tokens))]
+    call.options[LENGTHS] = lengths, places
     if call.conds.get("guiding_frame_index") is not None:
         patches = call.transformer_options.get("patches_replace", {})
         blocks, start = dict(patches.get("dit", {})), sum(s.length for s in before)
-        lanes = [(n, None if span is None else start + span[0]) for n, span in zip(lengths, spans, strict=True)]
+        lanes = [(n, None if span is None else start + span[0]) for n, span in zip(lengths, places, strict=True)]
         for name in [("single_block", i) for i in range(len(model.single_blocks))]:
             blocks[name] = partial(count_past_negatives, start, lanes, blocks.get(name))
         call.options["patches_replace"] = {**patches, "dit": blocks}

@@ -1,7 +1,8 @@
 """What OBJECT_PATCHES share: an object of the model has another in its place, which acts in VSF's own calls alone."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -22,3 +23,16 @@ def in_calls_with(key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             return forward
         return make
     return patch
+
+
+def spans(parts: Iterable[tuple[int | None, Any]]) -> list[tuple[int, int | None, Any]]:
+    """(start, stop, value) of runs of tokens from (length, value) of parts in order, of which the last may be open (None);
+    parts with the same value are one run."""
+    found: list[tuple[int, int | None, Any]] = []
+    at = 0
+    for value, run in groupby((part for part in parts if part[0] != 0), key=lambda part: part[1]):
+        lengths = [length for length, _ in run]
+        stop = None if None in lengths else at + sum(lengths)
+        found.append((at, stop, value))
+        at = stop
+    return found
