@@ -19,6 +19,11 @@ aten = torch.ops.aten
 LSEKernel = Callable[[Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
 
 
+def _dense_rows(*tensors: Tensor) -> list[Tensor]:
+    """The tensors with each token's channels side by side in memory: the kernels read them so, without a check of their own."""
+    return [t if t.stride(-1) == 1 else t.contiguous() for t in tensors]
+
+
 def _repeat_kv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     groups = q.shape[1] // k.shape[1]
     return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1))
@@ -26,25 +31,25 @@ def _repeat_kv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 def cpu_flash(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
     """PyTorch's CPU flash kernel."""
-    k, v = _repeat_kv(q, k, v)
+    q, k, v = _dense_rows(q, *_repeat_kv(q, k, v))
     return aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
 
 
 def cuda_flash(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
     """FlashAttention 2 (CUDA, ROCm); reads grouped keys and values as they are."""
-    return aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
+    return aten._scaled_dot_product_flash_attention(*_dense_rows(q, k, v), scale=scale)[:2]
 
 
 def cuda_cudnn(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
     """cuDNN's fused attention; its log-sum-exp comes as (B, H, Lq, 1)."""
-    k, v = _repeat_kv(q, k, v)
+    q, k, v = _dense_rows(q, *_repeat_kv(q, k, v))
     z, lse = aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, scale=scale)[:2]
     return z, lse.reshape(*q.shape[:2], -1)[..., :q.shape[2]]
 
 
 def cuda_efficient(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
     """The memory-efficient kernel (any dtype); its log-sum-exp is padded to a multiple of 32 queries."""
-    k, v = _repeat_kv(q, k, v)
+    q, k, v = _dense_rows(q, *_repeat_kv(q, k, v))
     z, lse = aten._scaled_dot_product_efficient_attention(q, k, v, None, True, scale=scale)[:2]
     return z, lse[..., :q.shape[2]]
 
@@ -92,8 +97,11 @@ def _examined(kernel: LSEKernel, device: torch.device, dtype: torch.dtype) -> bo
 def find_lse_kernel(q: Tensor, k: Tensor, v: Tensor) -> LSEKernel | None:
     """The kernel SDPA would use for these tensors without a mask, if it tells its log-sum-exp; else None.
 
-    On CUDA the order is ComfyUI's (comfy/ops.py): flash, cuDNN, memory-efficient.
+    On CUDA the order is ComfyUI's (comfy/ops.py): flash, cuDNN, memory-efficient. None of them has a gradient of its
+    log-sum-exp.
     """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
+        return None
     if q.shape[-1] != v.shape[-1] or 0 in (*q.shape, *k.shape) or not q.is_floating_point():
         return None
     candidates: list[LSEKernel] = []

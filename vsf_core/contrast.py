@@ -23,7 +23,8 @@ through the model, and a scale for each model; NAG (arXiv 2505.21179) takes it i
 and a bare negative, each with an image attention of its own, and renormalises the sum, with three numbers to tune. Here the
 image's own attention is shared, the negative is read within the prompt, and the cap takes the place of the tuning.
 
-Tensors are (B, H, L, D), token by token values (B, 1, L, 1). All of it is computed in single precision or wider.
+Tensors are (B, H, L, D), token by token values (B, 1, L, 1). All of it is computed in single precision or wider, and may be
+written over an argument (out), which saves as much time as it takes to compute.
 """
 from __future__ import annotations
 
@@ -61,13 +62,18 @@ def share(lse: Tensor, lse_rest: Tensor) -> Tensor:
     return torch.sigmoid(lse - lse_rest).unsqueeze(-1)
 
 
-def added(z: Tensor, z_rest: Tensor, w: Tensor) -> Tensor:
+def added(z: Tensor, z_rest: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
     """w (Z - Z_B) = Z(N, B) - Z_B: what words add to attention over the rest.
 
     Exact at every share: a division by 1 - w (Z_B by subtraction) or by Z+'s mass has no digits left where one side of the
     softmax has it all.
     """
-    return (z.to(w.dtype) - z_rest) * w
+    return torch.mul(torch.sub(z, z_rest, out=out), w, out=out)
+
+
+def difference(z: Tensor, z_rest: Tensor, w: Tensor, text: Tensor, out: Tensor | None = None) -> Tensor:
+    """D = w (Z - Z_B) - text. text: what the prompt's words add."""
+    return torch.sub(added(z, z_rest, w, out), text, out=out)
 
 
 def length(x: Tensor) -> Tensor:
@@ -77,11 +83,11 @@ def length(x: Tensor) -> Tensor:
 
 
 def capped(difference: Tensor, room: Tensor, s: float, weight: Tensor | float = 1.0,
-           kappa: float = KAPPA) -> tuple[Tensor, Tensor]:
+           kappa: float = KAPPA, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """T = weight min(s, kappa |Z+| / |D|) D, and |T|. room: |Z+|, (B, 1, L, 1); weight: f m, broadcastable over it."""
     long = length(difference)
     factor = (kappa * room / long).clamp(max=s) * weight
-    return difference * factor, long * factor
+    return torch.mul(difference, factor, out=out), long * factor
 
 
 def push(pushes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

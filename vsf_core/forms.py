@@ -55,9 +55,9 @@ def _within_positive(spans: Spans) -> Spans:
     return inside
 
 
-def _empty_like(q: Tensor) -> Tensor:
+def _empty_result(q: Tensor, v: Tensor) -> Tensor:
     """Room for a result, laid out as (B, L, H, D): the caller's reshape to (B, L, H*D) is then a view."""
-    return q.transpose(1, 2).new_empty(q.transpose(1, 2).shape).transpose(1, 2)
+    return q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[-1]).transpose(1, 2)
 
 
 def _chunks(q: Tensor, spans: list[slice]) -> Iterator[tuple[slice, slice]]:
@@ -77,7 +77,7 @@ def _positive_attention(q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Span
     if sum(s.stop - s.start for s in _negatives(rows)) <= FEW:
         z, lse = attend(q, k, v)
         return (z.clone(), lse.clone()) if z.requires_grad else (z, lse)  # autograd keeps what a kernel gives
-    z, lse = _empty_like(q), q.new_empty(q.shape[:-1], dtype=torch.promote_types(q.dtype, torch.float32))
+    z, lse = _empty_result(q, v), q.new_empty(q.shape[:-1], dtype=torch.promote_types(q.dtype, torch.float32))
     z_positive, lse_positive = attend(take(q, _of(rows, *POSITIVE)), k, v)
     for (_, s), (_, inside) in zip([r for r in rows if r[0] in POSITIVE], _within_positive(rows), strict=True):
         z[..., s, :], lse[..., s] = z_positive[..., inside, :], lse_positive[..., inside]
@@ -91,11 +91,16 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     z, lse = _positive_attention(q, k, v, rows, cols, attend)
     for c, n in enumerate(layout.negatives):
-        k_n, flipped = take(k, _of(cols, c)), -n.alpha * take(v, _of(cols, c))
+        k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
+        narrow = v.dtype == torch.float16  # alpha v may be beyond it where the result is not
+        flipped = v_n if narrow else -n.alpha * v_n
         for part, joined in _chunks(q, _of(rows, "I")):
-            region = None if n.region is None else n.region[:, joined]
             z_n, lse_n = attend(q[..., part, :], k_n, flipped)
-            merge_(z[..., part, :], lse[..., part], z_n, flipped_lse(lse_n, n.beta, region))
+            lse_n = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
+            if narrow:
+                z[..., part, :], lse[..., part] = merge(z[..., part, :].float(), lse[..., part], -n.alpha * z_n.float(), lse_n)
+            else:
+                merge_(z[..., part, :], lse[..., part], z_n, lse_n)
         _attend_own_(z, q, k, v, rows, cols, c, attend)
     return z
 
@@ -121,7 +126,8 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
         spans = _words(cols, role, n.copies) if isinstance(n, Context) else _of(cols, role)
         words[role] = take(k, spans), take(v, spans)
     z_rest, lse_rest = _attend_or_nothing(attend, q, *(take(t, _of(cols, "B", "I")) for t in (k, v)))
-    z = z_rest.clone() if any(t.requires_grad for t in (q, k, v)) else z_rest  # autograd keeps what is read of it
+    gradient = any(t.requires_grad for t in (q, k, v))
+    z = z_rest.clone() if gradient else z_rest  # autograd keeps what is read of it
 
     for role, own in rows:
         if isinstance(role, int) and isinstance(layout.negatives[role], Negative):
@@ -131,18 +137,29 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
             z[..., own, :], _ = merge(z_rest[..., own, :], lse_rest[..., own], *seen)
     for part, joined in _chunks(q, _of(rows, "I")):
         q_part, rest, lse = q[..., part, :], z_rest[..., part, :].to(lse_rest.dtype), lse_rest[..., part]
-        z_p, lse_p = _attend_or_nothing(attend, q_part, *words["P"])
-        text = contrast.added(z_p, rest, contrast.share(lse_p, lse))
-        plus, lse_plus = merge(rest, lse, z_p.to(rest.dtype), lse_p)
-        made, differences = plus, []
+        found = {role: _attend_or_nothing(attend, q_part, *words[role]) for role in words}
+        found = {role: (z_n.to(rest.dtype), lse_n) for role, (z_n, lse_n) in found.items()}
+        text = contrast.added(found["P"][0], rest, contrast.share(found["P"][1], lse))
+        differences = []
         for c, n in enumerate(layout.negatives):
-            z_n, lse_n = attend(q_part, *words[c])
             if isinstance(n, Context):
-                differences.append((n, contrast.added(z_n, rest, contrast.share(lse_n, lse)) - text))
-            else:
+                z_c, lse_c = found[c]
+                differences.append((n, contrast.difference(z_c, rest, contrast.share(lse_c, lse), text,
+                                                           out=None if gradient else z_c)))
+        if gradient:
+            rest, lse = merge(rest, lse, *found["P"])
+        else:
+            merge_(rest, lse, *found["P"])
+        plus, push = rest, _push(differences, rest, joined, gradient)
+        for c, n in enumerate(layout.negatives):
+            if isinstance(n, Negative):
+                z_n, lse_n = found[c]
                 flipped = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
-                made, lse_plus = merge(made, lse_plus, -n.alpha * z_n.to(rest.dtype), flipped)
-        z[..., part, :] = made - _push(differences, plus, joined)
+                plus, lse = merge(plus, lse, -n.alpha * z_n, flipped)
+        if gradient:
+            z[..., part, :] = plus - push
+        else:
+            torch.sub(plus, push, out=z[..., part, :])
     return z
 
 
@@ -160,34 +177,56 @@ def _attend_or_nothing(attend: LSEAttention, q: Tensor, k: Tensor, v: Tensor) ->
     """Attention, also to no keys: zero, with no share beside any other keys."""
     if k.shape[-2]:
         return attend(q, k, v)
-    return (_empty_like(q).zero_(),
+    return (_empty_result(q, v).zero_(),
             q.new_full(q.shape[:-1], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32)))
 
 
-def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice) -> Tensor:
-    """The contexts' push at some of the image's tokens, from each one's D. plus: Z+; joined: where they are in the image."""
+def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice, gradient: bool) -> Tensor:
+    """The contexts' push at some of the image's tokens, from each one's D, which is written over unless a gradient is wanted.
+    plus: Z+; joined: where the tokens are in the image."""
     room, pushes = contrast.length(plus), []
     for n, difference in differences:
         weight = n.fade.to(plus.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
         if n.region is not None:
             weight = weight * n.region[:, None, joined, None].to(plus.dtype)
-        pushes.append(contrast.capped(difference, room, contrast.SCALE * n.strength, weight))
+        pushes.append(contrast.capped(difference, room, contrast.SCALE * n.strength, weight,
+                                      out=None if gradient else difference))
     return contrast.push(pushes)
 
 
-def _flip_(v: Tensor, cols: Spans, layout: Layout) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
-    """The values with the negatives' flipped, in their own place where that can be; and what stood there, to be put back."""
+def _flip_(q: Tensor, k: Tensor, v: Tensor, cols: Spans,
+           layout: Layout) -> tuple[Tensor, Tensor | None, list[tuple[slice, Tensor]]]:
+    """The values with the negatives' flipped, in their own place where that can be; what all of them have been multiplied by
+    to fit into half precision, or None; and what stood in their place, to be put back."""
     flips = v.new_ones(v.shape[-2], 1)
     for c, s in cols:
         if isinstance(c, int):
             flips[s] = -layout.negatives[c].alpha
-    shared = any(step == 0 and size > 1 for step, size in zip(v.stride(), v.shape, strict=True))
-    if v.requires_grad or shared:  # autograd keeps them, or they are others' too
-        return v * flips, []
+    if v.dtype == torch.float16 and any(n.alpha > 1 for n in layout.negatives):  # alpha v may not fit where the result does
+        flipped = v.float() * flips
+        power_of_two = (torch.finfo(v.dtype).max / flipped.abs().amax()).log2().floor().exp2().clamp(max=1)
+        return (flipped * power_of_two).to(v.dtype), power_of_two, []
+    if not _may_write(v, q, k):
+        return v * flips, None, []
     kept = [(s, v[..., s, :].clone()) for s in _negatives(cols)]
     for s, _ in kept:
         v[..., s, :].mul_(flips[s])
-    return v, kept
+    return v, None, kept
+
+
+def _may_write(v: Tensor, *others: Tensor) -> bool:
+    """Whether v can be written over for a moment: nothing else that is read meanwhile lies in its memory."""
+    if torch.compiler.is_compiling() or any(t.requires_grad for t in (v, *others)):  # autograd keeps them
+        return False
+    if v.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    extent = 1
+    for stride, size in sorted(zip(v.stride(), v.shape, strict=True)):
+        if size > 1:
+            if stride < extent:
+                return False  # some of its tokens are others' too
+            extent += stride * (size - 1)
+    return all(t.untyped_storage().data_ptr() != v.untyped_storage().data_ptr() for t in others)
 
 
 def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
@@ -203,7 +242,7 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         return _concatenated_with_contexts(q, k, v, layout, attend, mask)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
-    z = _empty_like(q)
+    z = _empty_result(q, v)
     for c in range(len(layout.negatives)):
         for own in _of(rows, c):
             seen = [*_of(cols, c), *_of(cols, "I")]
@@ -214,9 +253,11 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
     if image := _of(rows, "I"):
         own_mask = _image_mask(mask, q, rows, cols, layout)
-        flipped, kept = _flip_(v, cols, layout)
+        queries = take(q, image)
+        flipped, factor, kept = _flip_(queries, k, v, cols, layout)
         try:
-            _spread(attend(take(q, image), k, flipped, own_mask), z, image)
+            z_image = attend(queries, k, flipped, own_mask)
+            _spread(z_image if factor is None else z_image / factor, z, image)
         finally:
             for s, values in kept:
                 v[..., s, :] = values
@@ -232,7 +273,7 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     own_rows, own_cols = ([s for role, s in spans if role not in is_context] for spans in (rows, cols))
     positive = [take(t, _of(cols, *POSITIVE)) for t in (k, v)]
     image = _of(rows, "I")
-    z = _empty_like(q)
+    z = _empty_result(q, v)
     if len(is_context) < len(layout.negatives):
         paper = layout.without_contexts()
         base = vsf_attention_concatenated(take(q, own_rows), take(k, own_cols), take(v, own_cols), paper, attend, mask)
@@ -251,10 +292,11 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
             _spread(attend(take(q, own), k_c, v_c, _context_mask(mask, rows, cols, seen, own=True)), z, own)
         if image:
             differences.append((n, attend(take(q, image), k_c, v_c, _context_mask(mask, rows, cols, seen, own=False))))
+    gradient = any(t.requires_grad for t in (q, k, v))
     for part, joined in _chunks(q, image):
         wide = plus[..., joined, :].to(torch.promote_types(q.dtype, torch.float32))
-        away = _push([(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences], wide, joined)
-        z[..., part, :] = z[..., part, :].to(wide.dtype) - away
+        parts = [(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences]
+        z[..., part, :] = z[..., part, :].to(wide.dtype) - _push(parts, wide, joined, gradient)
     return z
 
 
@@ -324,6 +366,9 @@ def _positive_mask(mask: Tensor | None, q: Tensor, k: Tensor, rows: Spans, cols:
         return None
     if mask.dtype == torch.bool:
         mask = q.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)
+    limits = torch.finfo(q.dtype)
+    if mask.is_floating_point() and torch.finfo(mask.dtype).min < limits.min:  # its lowest number, often a mask's, is not -inf
+        mask = torch.where(mask.isfinite(), mask.clamp(limits.min, limits.max), mask)
     mask = mask.to(q.dtype)
     while mask.ndim < 4:
         mask = mask.unsqueeze(0 if mask.ndim < 3 else 1)

@@ -42,6 +42,16 @@ def test_no_kernel_where_none_can_run():
     assert attention.find_lse_kernel(*[torch.empty(1, 2, 9, 16, device="meta")] * 3) is None  # another device
 
 
+def test_no_kernel_where_a_gradient_is_wanted():
+    """Of their log-sum-exp they have none, and W would be a constant."""
+    q = torch.randn(1, 2, 9, 16)
+    v = torch.randn(1, 2, 9, 16, requires_grad=True)
+    assert not attention.cpu_flash(q, q, v)[1].requires_grad
+    assert attention.find_lse_kernel(q, q, v) is None
+    with torch.no_grad():
+        assert attention.find_lse_kernel(q, q, v) is attention.cpu_flash
+
+
 def fake_cuda(monkeypatch, flash: bool, cudnn: bool, efficient: bool, exact=lambda kernel, *_: True) -> None:
     monkeypatch.setattr(attention.cuda, "SDPAParams", lambda *args: args)
     for name, can in (("flash", flash), ("cudnn", cudnn), ("efficient", efficient)):

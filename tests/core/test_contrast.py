@@ -336,8 +336,8 @@ def not_told(layout: Layout) -> dict[str, mock._patch]:
         "cap over the picture": norm_of((1, 2, 3)),
         "cap over the batch": norm_of((0, 1, 3)),
         "no limit on the sum": mock.patch.object(contrast, "push", lambda pushes: sum(t for t, _ in pushes)),
-        "no cap": mock.patch.object(contrast, "capped", lambda d, room, s, weight: (s * weight * d,
-                                                                                    s * weight * contrast.length(d))),
+        "no cap": mock.patch.object(contrast, "capped", lambda d, room, s, weight, out: (s * weight * d,
+                                                                                         s * weight * contrast.length(d))),
         "scale": mock.patch.object(contrast, "SCALE", 5.9),
         "contexts see each other": mock.patch.object(dense, "_sees", lambda layout, a, b: sees(layout, a, b)
                                                      or (isinstance(a, int) and isinstance(b, int))),

@@ -214,6 +214,82 @@ def test_values_are_put_back_after_an_error():
     assert torch.equal(v, before)
 
 
+def test_values_that_are_keys_or_queries():
+    """Flipping values in their place would flip them too."""
+    q, k, v = qkv(15)
+    whole = torch.cat([k, v], dim=-1)
+    for tensors in ((q, k, k), (v, k, v), (q, whole[..., 4:12], whole[..., 8:])):
+        before = [t.clone() for t in tensors]
+        expected = vsf_attention_dense(*tensors, TWO)
+        torch.testing.assert_close(vsf_attention_concatenated(*tensors, TWO, sdpa), expected)
+        torch.testing.assert_close(vsf_attention_merged(*tensors, TWO, cpu_flash), expected)
+        assert all(map(torch.equal, tensors, before))
+
+
+def test_values_that_overlap():
+    """Each token's begin in the middle of the one before."""
+    q, k, v = qkv(15)
+    v = v.flatten(2).unfold(2, 8, 4)[:, :, :15]
+    expected = vsf_attention_dense(q, k, v, TWO)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, TWO, sdpa), expected)
+
+
+def test_values_of_a_larger_tensor_stay_in_their_place():
+    """A projection's output is flipped where it is, without a copy, and is whole again."""
+    q, k, _ = qkv(15)
+    whole = torch.randn(1, 20, 2, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v, before, places = whole.transpose(1, 2)[:, :, 2:17, 8:16], whole.clone(), []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        places.append(v.data_ptr())
+        return sdpa(q, k, v, mask)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, TWO, attend), vsf_attention_dense(q, k, v, TWO))
+    assert places[-1] == v.data_ptr()
+    assert torch.equal(whole, before)
+
+
+def test_inference_tensors_outside_of_inference_mode():
+    with torch.inference_mode():
+        q, k, v = qkv(15)
+    expected = vsf_attention_dense(q, k, v, TWO)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, TWO, sdpa), expected)
+    torch.testing.assert_close(vsf_attention_merged(q, k, v, TWO, cpu_flash), expected)
+
+
+@pytest.mark.parametrize("form", ["merged", "concatenated"])
+@pytest.mark.parametrize("queries", [15, 9])
+def test_flipped_values_beyond_half_precision(form, queries):
+    """alpha v is, the result is not: in joint attention and in cross-attention."""
+    q, k, v = qkv(queries, keys=15 if queries == 15 else 10)
+    v = v.sign() * 7000
+    k[..., :3, :] *= 0.01
+    layout = (dataclasses.replace(FRONT, negatives=(Negative(10.0, 5.0),)) if queries == 15 else
+              dataclasses.replace(CROSS, negatives=(Negative(10.0, 5.0), Negative(9.0, 5.0))))
+    q, k, v = (t.half() for t in (q, k, v))
+    out = (vsf_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
+           else vsf_attention_concatenated(q, k, v, layout, sdpa))
+    expected = vsf_attention_dense(q, k, v, layout)
+    assert (10 * v).isinf().all()
+    assert expected.abs().max() < 65504
+    assert (out - expected).norm() <= 2e-3 * expected.norm()
+
+
+def test_a_mask_of_lowest_numbers_is_not_of_infinities():
+    """A row hidden whole by single precision's lowest number is finite, and by -inf it is not, on backends that do not care."""
+    q, k, v = (t.half() for t in qkv(15))
+    masks = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        masks.append(mask)
+        return sdpa(q, k, v, mask)
+    mask = torch.zeros(12, 12)
+    mask[6], mask[7, 3] = torch.finfo(torch.float32).min, -torch.inf
+    vsf_attention_concatenated(q, k, v, FRONT, attend, mask)
+    image = masks[-1][0, 0, :, 3:]
+    assert (image[2] == torch.finfo(torch.half).min).all()
+    assert image[3].isinf().nonzero().tolist() == [[3]]
+
+
 @pytest.mark.parametrize("form", ["merged", "concatenated"])
 def test_gradients(form):
     """Some samplers and guiders ask for them."""
