@@ -6,7 +6,6 @@ The text has no positions. A negative cannot reach the pooled CLIP vector (Hunyu
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
 from . import ModelCall, Settings
+from .first_frame import keep_first_frame
 from .joint import prepend_text
-from .objects import in_calls_with, spans
+from .objects import in_calls_with
 
 LENGTHS = "vsf_negative_lengths"
 
@@ -42,23 +42,6 @@ def refine_apart(refine: Callable[..., Tensor], options: dict[str, Any], x: Tens
 OBJECT_PATCHES = {"diffusion_model.txt_in.forward": refine_apart}
 
 
-@torch.compiler.disable(recursive=False)  # TorchCompileModel drops the guards on what args have
-def count_past_negatives(start: int, lanes: list[tuple[int, int | None]], earlier: Callable[..., Any] | None,
-                         args: dict[str, Any], extra: dict[str, Any]) -> Any:
-    """For image-to-video v2, which gives the first tokens of single blocks, as many as a frame has, another timestep.
-
-    lanes: (tokens, where they would stand if they were the prompt's words, None for N0) of each, from `start` on. Those of a
-    context have the timestep of the prompt's words; N0's that of the token before which they stand.
-    """
-    (_, end, frame), (_, _, rest) = args["modulation_dims"]
-    parts = [(min(start, end), frame), (max(start - end, 0), rest)]
-    for length, place in lanes:
-        first = length * (end > start) if place is None else min(max(end - place, 0), length)
-        parts += [(first, frame), (length - first, rest)]
-    args = {**args, "modulation_dims": spans([*parts, (max(end - start, 0), frame), (None, rest)])}
-    return extra["original_block"](args) if earlier is None else earlier(args, extra)
-
-
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     model = call.base_model.diffusion_model
     vision, byt5 = call.conds.get("clip_fea"), call.conds.get("txt_byt5") if model.byt5_in is not None else None
@@ -68,10 +51,7 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     places = [call.words_span() if call.is_context(c) else None for c in range(len(tokens))]
     call.options[LENGTHS] = lengths, places
     if call.conds.get("guiding_frame_index") is not None:
-        patches = call.transformer_options.get("patches_replace", {})
-        blocks, start = dict(patches.get("dit", {})), sum(s.length for s in before)
+        start = sum(s.length for s in before)
         lanes = [(n, None if span is None else start + span[0]) for n, span in zip(lengths, places, strict=True)]
-        for name in [("single_block", i) for i in range(len(model.single_blocks))]:
-            blocks[name] = partial(count_past_negatives, start, lanes, blocks.get(name))
-        call.options["patches_replace"] = {**patches, "dit": blocks}
+        keep_first_frame(call, start, lanes, len(model.single_blocks))
     return [Layout((*before, *prepend_text(call, tokens), *after, Segment("I", None)), negatives)]

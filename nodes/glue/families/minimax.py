@@ -22,10 +22,8 @@ from .joint import append_text
 
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """What MiniMaxH3.extra_conds does."""
-    model, tokens = base_model.diffusion_model, prompt.tokens
-    if tokens.shape[-1] != model.condition_proj.in_features:
-        return {TEXT: tokens}  # refined already, or another model's: that is told in the call
-    return {TEXT: model.preprocess_text_embeds(tokens.to(base_model.device, base_model.get_dtype_inference()))}
+    tokens = prompt.tokens.to(base_model.device, base_model.get_dtype_inference())
+    return {TEXT: base_model.diffusion_model.preprocess_text_embeds(tokens)}
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
