@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ def title(recipe: Recipe) -> str:
 
 EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=title)
 PICTURE_RECIPES = pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if not recipe.video], ids=title)
+RELEASED = sorted((Path(__file__).resolve().parents[1] / "released").glob("*/workflows/*.json"))
+EVERY_RELEASED = pytest.mark.parametrize("file", RELEASED, ids=lambda file: f"{file.parts[-3]} {file.stem}")
 WIDE_MODEL = "vsf_testbed_sd3_wide.safetensors"  # conftest.py makes it
 CLIP_LOADERS = {"CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader"}
 LOADERS = {"CheckpointLoaderSimple", "UNETLoader", "LoraLoaderModelOnly", "VAELoader", *CLIP_LOADERS}

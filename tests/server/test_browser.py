@@ -19,6 +19,7 @@ from playwright.sync_api import TimeoutError
 from recipes import Recipe
 from server_checks import (
     EVERY_RECIPE,
+    EVERY_RELEASED,
     LOADERS,
     PICTURE_RECIPES,
     WIDE_MODEL,
@@ -163,6 +164,16 @@ def test_frontend_and_tools_make_the_same_prompt(recipe: Recipe, page, object_in
         # newer frontends leave out an empty list
         assert node.get("widgets_values", []) == before["widgets_values"] or not before["widgets_values"]
         assert node["properties"].get("cnr_id") == before["properties"].get("cnr_id")
+
+
+@EVERY_RELEASED
+def test_workflow_of_an_earlier_release_opens(file: Path, page, object_info: dict) -> None:
+    """Every node is known, and the frontend reads each value as the release meant it."""
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    load(page, workflow)
+    sent = page.evaluate("async () => (await app.graphToPrompt()).output")
+    made = testbed_workflows.to_api(workflow, object_info)
+    assert {n: node["inputs"] for n, node in sent.items()} == {n: node["inputs"] for n, node in made.items()}
 
 
 @PICTURE_RECIPES
