@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
 from .glue.families import find_family
-from .glue.lines import negatives_of, without_repeats
+from .glue.lines import negatives_of, taken_out, without_repeats
 from .glue.patch import attach
 
 log = logging.getLogger("vsf")
@@ -31,10 +31,12 @@ class VSFPrompt(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that samples the prompt."),
                 io.Clip.Input("clip", tooltip="The text encoder of this model."),
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True,
-                                tooltip="What the picture shows."),
+                                tooltip="What the picture shows. A part with a negative weight, `(wheels:-1)`, is taken out "
+                                        "and joins the negatives."),
                 io.String.Input("negative", multiline=True, dynamic_prompts=True,
                                 tooltip="What must not be in it: a thing in one to four words, such as `wheels`. One a "
-                                        "line. Words that the prompt has too are left out. Empty is off."),
+                                        "line, with a weight if need be: `wheels:1.5`. Words that the prompt has too are "
+                                        "left out. Empty is off."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
             ],
@@ -50,14 +52,15 @@ class VSFPrompt(io.ComfyNode):
                              "one in `clip`, found none.")
         strength = checked_strength(strength)
         find_family(model.model)  # say that a model cannot do it even when the negative is empty
+        prompt, inline = taken_out(prompt)
         found = []
-        for line in negatives_of(negative) if strength else ():
+        for line, weight in (*negatives_of(negative), *inline) if strength else ():
             text, left_out = without_repeats(prompt, line)
             if left_out:
                 log.info("VSF: %s; the prompt says %s itself", f'"{line}" is read as "{text}"' if text else f'"{line}" is off',
                          ", ".join(f'"{w}"' for w in left_out))
-            found += [text] if text else []
-        positive, contexts = in_context(clip, prompt, found, strength)
+            found += [(text, strength * weight)] if text and weight else []
+        positive, contexts = in_context(clip, prompt, found)
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
 
 

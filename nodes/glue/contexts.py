@@ -86,9 +86,9 @@ def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength:
             for entry in entries for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False)]
 
 
-def in_context(clip: Any, prompt: str, negatives: list[str], strength: float) -> tuple[list[Any], list[ContextPrompt]]:
-    """The CONDITIONING of a prompt, as CLIP Text Encode makes it, and a context for each negative, entry by entry (an entry for
-    each part of a schedule of CLIP hooks).
+def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]]) -> tuple[list[Any], list[ContextPrompt]]:
+    """The CONDITIONING of a prompt, as CLIP Text Encode makes it, and a context for each negative, a text and its strength,
+    entry by entry (an entry for each part of a schedule of CLIP hooks).
 
     Words alone travel where the text encoder is known, else whole rows, of the prompt and its contexts alike: were there
     padding on one side only, it would count as what the negative adds. A negative that no longer fits into the prompt's last
@@ -97,7 +97,7 @@ def in_context(clip: Any, prompt: str, negatives: list[str], strength: float) ->
     tokens = clip.tokenize(prompt)
     positive = clip.encode_from_tokens_scheduled(tokens)
     contexts = []
-    for negative in negatives:
+    for negative, strength in negatives:
         more = tokenize(clip, joined(prompt, negative))
         for (rows, options), (text, others) in zip(positive, clip.encode_from_tokens_scheduled(more), strict=True):
             words, own = words_from(clip, tokens, rows, options), words_from(clip, more, text, others)

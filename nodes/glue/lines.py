@@ -5,12 +5,32 @@ import re
 
 EMBEDDING = r"embedding:\S+"
 WORD = r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*"
+_NUMBER = r"\d*\.?\d+"
+_BARE, _IN_BRACKETS = re.compile(rf"([^():]+):\s*({_NUMBER})"), re.compile(rf"\(([^():]+):\s*({_NUMBER})\)")
+_NEGATIVE = re.compile(rf"\(([^():]+):\s*-({_NUMBER})\)")
 _PARTS = re.compile(f"{EMBEDDING}|{WORD}")
 
 
-def negatives_of(text: str) -> list[str]:
-    """The negatives in a text, one a line."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def negatives_of(text: str) -> list[tuple[str, float]]:
+    """The negatives in a text and their weights: one a line, `car wheels`, `car wheels:1.5` or `(car wheels:1.5)`. What follows
+    a `#`, at the beginning or after a space, is a comment."""
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
+    return [_weighted(line) for line in lines if line]
+
+
+def _weighted(line: str) -> tuple[str, float]:
+    match = _IN_BRACKETS.fullmatch(line) or _BARE.fullmatch(line)
+    return (match[1].strip(), float(match[2])) if match and match[1].strip() != "embedding" else (line, 1.0)
+
+
+def taken_out(prompt: str) -> tuple[str, list[tuple[str, float]]]:
+    """A prompt without its negative parts, `a red car (wheels:-1)`, and these with their weights. One that has none stays as it
+    is, to the letter."""
+    negatives = [(m[1].strip(), float(m[2])) for m in _NEGATIVE.finditer(prompt) if m[1].strip()]
+    if not negatives:
+        return prompt, []
+    rest = re.sub(r"[ \t]{2,}", " ", re.sub(r"(,\s*)+(?=,)", "", _NEGATIVE.sub("", prompt)))
+    return re.sub(r"\s+([,.;:!?])", r"\1", rest).strip(" ,"), negatives
 
 
 def joined(prompt: str, negative: str) -> str:

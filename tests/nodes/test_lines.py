@@ -1,0 +1,60 @@
+"""Prompts as texts: nodes/glue/lines.py."""
+from __future__ import annotations
+
+import pytest
+from vsf_pack.nodes.glue.lines import joined, negatives_of, taken_out, without_repeats
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("", []),
+    (" \n\t\n", []),
+    ("car wheels", [("car wheels", 1.0)]),
+    ("car wheels:1.5", [("car wheels", 1.5)]),
+    ("(car wheels:1.5)", [("car wheels", 1.5)]),
+    ("car wheels: .5\n\n clouds ", [("car wheels", 0.5), ("clouds", 1.0)]),
+    ("wheels # not these\n# nothing\nc# sharp", [("wheels", 1.0), ("c# sharp", 1.0)]),
+    ("embedding:bad:1.2", [("embedding:bad:1.2", 1.0)]),
+    ("embedding:7", [("embedding:7", 1.0)]),
+    ("a (red:1.2) wheel", [("a (red:1.2) wheel", 1.0)]),
+    ("clock at 12:30 o'clock", [("clock at 12:30 o'clock", 1.0)]),
+    ("wheels:0", [("wheels", 0.0)]),
+])
+def test_a_negative_a_line(text, found):
+    assert negatives_of(text) == found
+
+
+@pytest.mark.parametrize(("prompt", "rest", "negatives"), [
+    ("a red car  (on (grass:1.2)) ,", "a red car  (on (grass:1.2)) ,", []),
+    ("a red car (wheels:-1)", "a red car", [("wheels", 1.0)]),
+    ("a red car, (car wheels:-1.5), on grass", "a red car, on grass", [("car wheels", 1.5)]),
+    ("(clouds:-0.5) a red car (wheels:-1) on grass.", "a red car on grass.", [("clouds", 0.5), ("wheels", 1.0)]),
+])
+def test_negatives_in_the_prompt(prompt, rest, negatives):
+    assert taken_out(prompt) == (rest, negatives)
+
+
+@pytest.mark.parametrize(("prompt", "negative", "text", "left_out"), [
+    ("a red car", "wheels", "wheels", []),
+    ("a red car", "red paint", "paint", ["red"]),
+    ("a Red car", "A wheels", "wheels", ["A"]),
+    ("a red car", "the red, the car", "the , the", ["red", "car"]),
+    ("a red car", "a red car", "", ["a", "red", "car"]),
+    ("a red car", "(red paint:1.2)", "(paint:1.2)", ["red"]),
+    ("a car with embedding:rust", "embedding:rust", "embedding:rust", []),
+    ("a clock", "clock's hands", "clock's hands", []),
+    ("ein Auto", "R\u00e4der", "R\u00e4der", []),
+    ("\u7ea2\u8272\u6c7d\u8f66", "\u8f66\u8f6e", "\u8f66\u8f6e", []),
+    ("a red car", "...", "", []),
+])
+def test_words_that_the_prompt_has(prompt, negative, text, left_out):
+    found = without_repeats(prompt, negative)
+    assert found[1] == left_out
+    assert found[0] == text.replace(" ,", ",")
+
+
+@pytest.mark.parametrize(("prompt", "text"), [
+    ("a red car", "a red car, wheels"), ("a red car.", "a red car. wheels"), ("a red car, ", "a red car, wheels"),
+    ("", "wheels"), ("\u7ea2\u8272\u6c7d\u8f66\u3002", "\u7ea2\u8272\u6c7d\u8f66\u3002 wheels"),
+])
+def test_joined(prompt, text):
+    assert joined(prompt, "wheels") == text
