@@ -17,6 +17,7 @@ from recipes import RECIPES, Recipe
 from server_checks import (
     CLIP_LOADERS,
     EVERY_RECIPE,
+    EVERY_RELEASED,
     LOADERS,
     PICTURE_RECIPES,
     check_only_models_missing,
@@ -172,6 +173,19 @@ def test_twin_runs_to_the_end(recipe: Recipe, server: ComfyServer, object_info: 
     the custom sampler with it, and nothing about the recipe's model.
     """
     check_pair(pictures(server, testbed_workflows.to_api(small(recipe), object_info)), 128)
+
+
+@EVERY_RELEASED
+def test_workflow_of_an_earlier_release_runs(file: Path, server: ComfyServer, object_info: dict) -> None:
+    """As that release shipped it, it misses its models alone; its twin at the testbed's size makes both pictures."""
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    with pytest.raises(PromptRefused) as refused:
+        server.queue(testbed_workflows.to_api(workflow, object_info))
+    check_only_models_missing(refused.value.node_errors)
+    size = [testbed_workflows.SIZE] * 2
+    small = {"EmptySD3LatentImage": size, "EmptyLatentImage": size}
+    twin = testbed_workflows.with_values(testbed_workflows.twin(workflow), small)
+    check_pair(pictures(server, testbed_workflows.to_api(twin, object_info)), testbed_workflows.SIZE)
 
 
 def test_lora_takes_part(server: ComfyServer, object_info: dict) -> None:
