@@ -90,17 +90,18 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
         return _merged_with_contexts(q, k, v, layout, attend)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     z, lse = _positive_attention(q, k, v, rows, cols, attend)
-    for c, n in enumerate(layout.negatives):
-        k_n, v_n = take(k, _of(cols, c)), take(v, _of(cols, c))
-        narrow = v.dtype == torch.float16  # alpha v may be beyond it where the result is not
-        flipped = v_n if narrow else -n.alpha * v_n
-        for part, joined in _chunks(q, _of(rows, "I")):
-            z_n, lse_n = attend(q[..., part, :], k_n, flipped)
+    narrow = v.dtype == torch.float16  # alpha v, and Z before all negatives are in it, may be beyond it where the result is not
+    lanes = [(n, take(k, _of(cols, c)), take(v, _of(cols, c)) * (1 if narrow else -n.alpha))
+             for c, n in enumerate(layout.negatives)]
+    for part, joined in _chunks(q, _of(rows, "I")):
+        z_part = z[..., part, :].float() if narrow else z[..., part, :]
+        for n, k_n, v_n in lanes:
+            z_n, lse_n = attend(q[..., part, :], k_n, v_n)
             lse_n = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
-            if narrow:
-                z[..., part, :], lse[..., part] = merge(z[..., part, :].float(), lse[..., part], -n.alpha * z_n.float(), lse_n)
-            else:
-                merge_(z[..., part, :], lse[..., part], z_n, lse_n)
+            merge_(z_part, lse[..., part], -n.alpha * z_n.float() if narrow else z_n, lse_n)
+        if narrow:
+            z[..., part, :] = z_part
+    for c in range(len(layout.negatives)):
         _attend_own_(z, q, k, v, rows, cols, c, attend)
     return z
 

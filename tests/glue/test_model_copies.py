@@ -12,7 +12,8 @@ from comfy.model_patcher import ModelPatcher
 from vsf_pack.nodes.glue.families import find_family, object_patches
 
 NAMES = ("sd3", "sd1.5", "flux1", "z-image", "lumina2", "hunyuan-video", "omnigen2", "boogu", "kandinsky5", "pixeldit",
-         "ace-step", "ace-step-1.5", "pixart-alpha", "hunyuan-dit", "ernie-image")
+         "ace-step", "ace-step-1.5", "pixart-alpha", "hunyuan-dit", "ernie-image", "qwen-image", "flux2", "ideogram4", "lens",
+         "chroma-radiance-x0-sequential")
 pytestmark = pytest.mark.skipif("model_override" not in inspect.signature(ModelPatcher.clone).parameters,
                                 reason="not in this ComfyUI")
 
