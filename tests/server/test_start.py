@@ -13,6 +13,15 @@ from comfy_server import PACK, PACK_SOURCE, ROOT, SHIPPED, ComfyServer
 from recipes import RECIPES
 
 NODES = {  # the public contract: ids, inputs in order, outputs
+    "VSFPrompt": (
+        [("model", "MODEL"), ("clip", "CLIP"), ("prompt", "STRING"), ("negative", "STRING"), ("strength", "FLOAT")],
+        ["MODEL", "CONDITIONING"],
+    ),
+    "VSFContrast": (
+        [("model", "MODEL"), ("context", "CONDITIONING"), ("strength", "FLOAT"), ("start_percent", "FLOAT"),
+         ("end_percent", "FLOAT")],
+        ["MODEL"],
+    ),
     "VSFGuidance": (
         [("model", "MODEL"), ("negative", "CONDITIONING"), ("scale", "FLOAT"), ("bias", "FLOAT"), ("start_percent", "FLOAT"),
          ("end_percent", "FLOAT")],
@@ -34,7 +43,7 @@ def complaints(log: str) -> list[str]:
 
 
 def check_nodes(info: dict) -> None:
-    """Both nodes with exactly the inputs, in their order, and the outputs of the public contract."""
+    """Our nodes with exactly the inputs, in their order, and the outputs of the public contract."""
     assert {name for name in info if name.startswith("VSF") and "Testbed" not in name} == set(NODES)
     for name, (inputs, outputs) in NODES.items():
         found = info[name]
