@@ -118,8 +118,9 @@ class VSFAttention:
             if layout.fits(queries, keys) and (layout.has_image_queries or self.batch in (None, batch)):
                 return layout  # a text refiner has one row a prompt: Krea 2 also attends over layers, one row a token
         if any(layout.is_ambiguous(queries, keys) for layout in self.layouts):
-            raise RuntimeError(f"VSF: prompt and negative have {keys} tokens together, just as many as the picture, and this "
-                               "model's attention does not tell which is which. Make the picture a step larger or smaller.")
+            raise RuntimeError("VSF: make the picture a step larger or smaller. Expected text and picture of different "
+                               "lengths, since this model's attention does not tell which is which, found "
+                               f"{keys} tokens in both.")
         return None
 
     def _with_lse(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,

@@ -99,8 +99,8 @@ class VSFPatch:
                        *args: Any, **kwargs: Any) -> Any:
         """Begin a run: find the positive conditionings and turn percents into noise levels."""
         if "positive" not in guider.conds:
-            raise ValueError(f"VSF: expected a guider with a positive conditioning, found {type(guider).__name__} with "
-                             f"{sorted(guider.conds)}. Use a guider with a positive input.")
+            raise ValueError("VSF: use a guider with a positive input. Expected a guider with a positive conditioning, found "
+                             f"{type(guider).__name__} with {sorted(guider.conds)}.")
         sampling = guider.inner_model.model_sampling
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
                    for n in self.negatives]
@@ -138,8 +138,8 @@ class VSFPatch:
         """Tag the positive conditionings with the negatives whose window this step is in."""
         run: Run | None = model_options.get(KEY)
         if run is None:
-            raise ValueError("VSF: the model was called outside a sampling run that VSF could see (no SAMPLER_SAMPLE). "
-                             "Use a sampler built on ComfyUI's guiders, or bypass the VSF Guidance node.")
+            raise ValueError("VSF: use a sampler built on ComfyUI's guiders, or bypass the VSF node. Expected a sampling run "
+                             "that VSF can see, found a call of the model outside of one (no SAMPLER_SAMPLE).")
         run.batches += 1
         active = self._active(run, timestep)
         tagged = [entries and [self._tagged(run, entry, active) for entry in entries] for entries in conds]
@@ -168,15 +168,18 @@ class VSFPatch:
         return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
 
     def _tell(self, run: Run, positives: list[Positive]) -> None:
-        """One line in the log: what will act."""
+        """One line in the log: what will act; and one for each negative that is off."""
+        acting = []
         for c, (n, encoded) in enumerate(zip(self.negatives, run.encoded, strict=True)):
             size = encoded[TEXT].shape[1]
             if isinstance(n, NegativePrompt):
-                log.info("VSF: negative of %d tokens, scale %g, bias %g", size, n.scale, n.bias)
+                acting.append(f"negative of {size} tokens, scale {n.scale:g}, bias {n.bias:g}")
             elif any(c in p.contexts for p in positives):
-                log.info("VSF: negative read with its prompt, %d tokens, strength %g", size, n.strength)
+                acting.append(f"negative read with its prompt, {size} tokens, strength {n.strength:g}")
             else:
                 log.warning("VSF: a negative is off: with the prompt before it, it is the prompt and nothing more.")
+        if acting:
+            log.info("VSF: %s", "; ".join(acting))
 
     def _active_in(self, run: Run, active: tuple[int, ...], positive: Positive, length: int) -> NegativesCond | None:
         """One tag for all positives that are alike: ComfyUI batches contexts of different lengths by repeating them (UNets,
@@ -212,14 +215,14 @@ class VSFPatch:
                          transformer_options=transformer_options, words=active.positive.words,
                          settings=_at_noise(active.settings, t, executor.class_obj))
         if call.context is None:
-            raise ValueError("VSF: expected a model that takes text, found a call without text. Bypass the VSF Guidance "
-                             "node, or connect a positive prompt.")
+            raise ValueError("VSF: connect a positive prompt, or bypass the VSF node. Expected a model that takes text, found "
+                             "a call without text.")
         call.negatives, call.kept = active.for_rows(len(x), call.context), active.kept
         for encoded in call.negatives:
             if encoded[TEXT].shape[-1] != call.context.shape[-1]:
-                raise ValueError(f"VSF: expected a negative of width {call.context.shape[-1]}, as the positive prompt has, "
-                                 f"found {encoded[TEXT].shape[-1]}. Encode the negative with the text encoder (CLIP) of "
-                                 "this model.")
+                raise ValueError("VSF: encode the negative with the text encoder (CLIP) of this model. Expected a negative of "
+                                 f"width {call.context.shape[-1]}, as the positive prompt has, found "
+                                 f"{encoded[TEXT].shape[-1]}.")
         layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
         attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context), active.for_which(len(x)))
         forward = ForwardSeen()
@@ -294,9 +297,9 @@ def _check_call(run: Run, calls: int, forward_seen: bool, base_model: Any) -> No
     if calls:
         run.calls_seen += 1
     elif forward_seen or not run.calls_seen:
-        raise RuntimeError(f"VSF: expected the attention of {type(base_model).__name__} to pass through ComfyUI's attention "
-                           "override, found not one call in this step: another node replaces the model's forward (TeaCache "
-                           "and similar packs do). Remove that node, or bypass VSF Guidance.")
+        raise RuntimeError("VSF: remove the node that replaces the model's forward (TeaCache and similar packs do), or bypass "
+                           f"the VSF node. Expected the attention of {type(base_model).__name__} to pass through ComfyUI's "
+                           "attention override, found not one call in this step.")
 
 
 def _check_run(run: Run) -> None:

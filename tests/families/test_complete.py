@@ -134,5 +134,5 @@ def test_a_refused_model_is_told_why(name):
     with pytest.raises(ValueError) as error:
         find_family(SimpleNamespace(diffusion_model=cls.__new__(cls)))
     found = f"found {SimpleNamespace.__name__}, {cls.__name__}, in which VSF cannot work: {REFUSED[name]}."
-    assert str(error.value).startswith("VSF: bypass or remove the VSF Guidance node") and str(error.value).endswith(found)
+    assert str(error.value).startswith("VSF: bypass or remove the VSF node") and str(error.value).endswith(found)
     assert REFUSED[name].startswith("it ") and not REFUSED[name].endswith(".")

@@ -17,8 +17,8 @@ OBJECT_PATCHES = unseen.patches("diffusion_model.decoder.layers.*.cross_attn")
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     if call.conds.get("replace_with_null_embeds"):
-        raise ValueError("VSF: expected a positive prompt with words, found one that is all zeros: ACE-Step 1.5 then takes no "
-                         "text at all. Connect another positive prompt, or bypass VSF Guidance.")
+        raise ValueError("VSF: connect another positive prompt, or bypass the VSF node. Expected one with words, found one "
+                         "that is all zeros: ACE-Step 1.5 then takes no text at all.")
     unseen.show(call)
     sound = -(-call.x.shape[-1] // call.base_model.diffusion_model.decoder.patch_size)
     timbre = len(call.x)  # of each row of the batch, in every row (AceStepTimbreEncoder.unpack_timbre_embeddings)

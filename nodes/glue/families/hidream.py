@@ -24,8 +24,8 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """T5's tokens, (B, LN, C), and Llama's of every layer, (B, layers, LN', C')."""
     llama = prompt.options.get("conditioning_llama3")
     if llama is None:
-        raise ValueError("VSF: expected a negative of HiDream's text encoders, found one without Llama's tokens "
-                         "(conditioning_llama3). Encode the negative with the text encoder (CLIP) of this model.")
+        raise ValueError("VSF: encode the negative with the text encoder (CLIP) of this model. Expected one of HiDream's text "
+                         "encoders, found one without Llama's tokens (conditioning_llama3).")
     return {TEXT: prompt.tokens, LLAMA: llama}
 
 

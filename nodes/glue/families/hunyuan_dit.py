@@ -26,8 +26,8 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
     """CLIP's tokens, (B, LN, C), and mT5's, (B, LN', C')."""
     mt5 = prompt.options.get("conditioning_mt5xl")
     if mt5 is None:
-        raise ValueError("VSF: expected a negative of Hunyuan-DiT's text encoders, found one without mT5's tokens "
-                         "(conditioning_mt5xl). Encode the negative with the text encoder (CLIP) of this model.")
+        raise ValueError("VSF: encode the negative with the text encoder (CLIP) of this model. Expected one of Hunyuan-DiT's "
+                         "text encoders, found one without mT5's tokens (conditioning_mt5xl).")
     return {TEXT: prompt.tokens, MT5: mt5}
 
 

@@ -26,8 +26,8 @@ def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
         return {TEXT: tokens}
     audio_video = model.cross_attention_dim + model.audio_cross_attention_dim
     if tokens.shape[-1] not in (model.caption_channels, 2 * model.caption_channels, audio_video):
-        raise ValueError(f"VSF: expected a negative of width {model.caption_channels} or {audio_video}, found "
-                         f"{tokens.shape[-1]}. Encode the negative with the text encoder (CLIP) of this model.")
+        raise ValueError("VSF: encode the negative with the text encoder (CLIP) of this model. Expected a negative of width "
+                         f"{model.caption_channels} or {audio_video}, found {tokens.shape[-1]}.")
     text = model.preprocess_text_embeds(tokens.to(base_model.device, base_model.get_dtype_inference()),
                                         unprocessed=prompt.options.get("unprocessed_ltxav_embeds", False))
     return {TEXT: text[:, :tokens.shape[1]]}

@@ -23,7 +23,7 @@ def message(base_model: Any, model: nn.Module, families: Mapping[str, tuple[str,
     log.info("VSF: supported models: %s", "; ".join(dict.fromkeys(label for _, label in families.values())))
     near = "; ".join(nearest(f"{type(model).__module__}.{type(model).__qualname__}", families))
     said = f", in which VSF cannot work: {reason}" if reason else ""
-    text = ("VSF: bypass or remove the VSF Guidance node for this model. Expected a supported one (nearest by name: "
+    text = ("VSF: bypass or remove the VSF node for this model. Expected a supported one (nearest by name: "
             f"{near}; the log has all), found {type(base_model).__name__}, {type(model).__name__}{said}.")
     if not reason and is_ordinary(model):
         text += (" Its text seems to be an ordinary context and its attention to pass ComfyUI's override, so that it can "
