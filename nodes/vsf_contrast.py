@@ -7,6 +7,7 @@ from typing_extensions import override
 from .glue.contexts import MAX_STRENGTH, checked_strength, context_prompts
 from .glue.families import find_family
 from .glue.patch import attach
+from .glue.said import node_id, say
 
 
 class VSFContrast(io.ComfyNode):
@@ -33,6 +34,7 @@ class VSFContrast(io.ComfyNode):
                 io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Where in the sampling to stop. 1 is after the last step."),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
         )
 
@@ -40,9 +42,10 @@ class VSFContrast(io.ComfyNode):
     def execute(cls, model, context, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
         strength = checked_strength(strength)
         if not strength:
+            say(node_id(cls), "off: strength 0")
             return io.NodeOutput(model)
         find_family(model.model)
-        contexts = context_prompts(context, strength, start_percent, end_percent)
+        contexts = context_prompts(context, strength, start_percent, end_percent, node_id(cls))
         return io.NodeOutput(attach(model, contexts) if contexts else model)
 
 

@@ -12,6 +12,7 @@ from .glue.conditioning import NegativePrompt, negative_prompts
 from .glue.families import Family, find_family
 from .glue.families.widths import text_width
 from .glue.patch import attach
+from .glue.said import node_id, say
 from .glue.tokens import UNPADDED
 
 
@@ -43,6 +44,7 @@ class VSFGuidance(io.ComfyNode):
                 io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Where in the sampling to stop. 1 is after the last step."),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
         )
 
@@ -58,10 +60,13 @@ class VSFGuidance(io.ComfyNode):
             raise ValueError("VSF: set start_percent below end_percent. Expected a time in which to act, found "
                              f"{start_percent:g} to {end_percent:g}.")
         if scale == 0.0:
+            say(node_id(cls), "off: scale 0")
             return io.NodeOutput(model)
         family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
         padded = family.__name__.rpartition(".")[2] not in UNPADDED
-        prompts = negative_prompts(negative, scale, bias, start_percent, end_percent, padded)
+        prompts = negative_prompts(negative, scale, bias, start_percent, end_percent, padded, node_id(cls))
+        if not prompts:
+            say(node_id(cls), "off: no words in the negative")
         for prompt in prompts:
             check_fit(prompt, family, model.model)
         return io.NodeOutput(attach(model, prompts) if prompts else model)

@@ -1,8 +1,6 @@
 """VSF Prompt: a prompt and what must not be in the picture, in one node (vsf_core/contrast.py)."""
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io
 from typing_extensions import override
 
@@ -10,8 +8,7 @@ from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
 from .glue.families import find_family
 from .glue.lines import negatives_of, taken_out, without_repeats
 from .glue.patch import attach
-
-log = logging.getLogger("vsf")
+from .glue.said import node_id, say
 
 
 class VSFPrompt(io.ComfyNode):
@@ -40,6 +37,7 @@ class VSFPrompt(io.ComfyNode):
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1."),
                      io.Conditioning.Output("positive", display_name="positive",
                                             tooltip="The prompt, for the sampler's positive input.")],
@@ -54,13 +52,18 @@ class VSFPrompt(io.ComfyNode):
         find_family(model.model)  # say that a model cannot do it even when the negative is empty
         prompt, inline = taken_out(prompt)
         found = []
+        said = [] if strength else ["off: strength 0"]
         for line, weight in (*negatives_of(negative), *inline) if strength else ():
             text, left_out = without_repeats(prompt, line)
             if left_out:
-                log.info("VSF: %s; the prompt says %s itself", f'"{line}" is read as "{text}"' if text else f'"{line}" is off',
-                         ", ".join(f'"{w}"' for w in left_out))
+                read = f'is read as "{text}"' if text else "is off"
+                said.append(f'"{line}" {read}: the prompt has {", ".join(left_out)} itself')
             found += [(text, strength * weight)] if text and weight else []
-        positive, contexts = in_context(clip, prompt, found)
+        node = node_id(cls)
+        said += [] if said or found else ["off: no negative"]
+        if said:
+            say(node, "\n".join(said))
+        positive, contexts = in_context(clip, prompt, found, node)
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
 
 

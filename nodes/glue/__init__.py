@@ -8,6 +8,7 @@
     positions     a context's words at the prompt's own positions
     patch         attach to a ModelPatcher; one wrapper per level of a sampling run
     lanes         negatives beside the sequence, for models that read a prompt once
+    said          what a node did, as a line on it
     override      the attention override that is installed for one call of the model
     families      one small adapter per model family
 """

@@ -38,6 +38,7 @@ class NegativePrompt:
     """One negative and its settings. tokens: (1 or B, LN, C) text encoder output without padding.
 
     options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
+    node: the id of the node in the graph that it comes from, which shows what it did.
     """
     tokens: Tensor
     scale: float
@@ -45,10 +46,11 @@ class NegativePrompt:
     start_percent: float
     end_percent: float
     options: dict[str, Any] = field(default_factory=dict)
+    node: str | None = None
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
-                     end_percent: float, padded: bool = True) -> list[NegativePrompt]:
+                     end_percent: float, padded: bool = True, node: str | None = None) -> list[NegativePrompt]:
     """One negative for each entry of a CONDITIONING; entries that are off are left out, with a line in the log.
 
     An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent, and its
@@ -67,7 +69,7 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
         words, options = without_padding(tokens, options, padded)
         has_words = words.shape[1] or (not tokens.shape[1] and options.get(WORDS))  # HiDream's may all be Llama's
         if has_words and start < end and strength:
-            prompts.append(NegativePrompt(words, scale * strength, bias, start, end, options))
+            prompts.append(NegativePrompt(words, scale * strength, bias, start, end, options, node))
         else:
             why = "it has no words" if not has_words else "its strength is 0" if not strength else (
                 f"it would act from {start:g} to {end:g}")

@@ -27,7 +27,7 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled.
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node: as in NegativePrompt.
     """
     tokens: Tensor
     strength: float = 0.0
@@ -37,6 +37,7 @@ class ContextPrompt:
     own: Words = field(default_factory=dict)
     prompt: Tensor | None = None
     words: Words = field(default_factory=dict)
+    node: str | None = None
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
         """Whether an entry of a run's conditionings holds the prompt that this is the context of; with other rows behind it or
@@ -78,15 +79,17 @@ def checked_strength(strength: Any) -> float:
 
 
 def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength: float, start_percent: float,
-                    end_percent: float) -> list[ContextPrompt]:
+                    end_percent: float, node: str | None = None) -> list[ContextPrompt]:
     """A context for each entry of a CONDITIONING that holds the prompt with a negative behind it; the entry's own strength and
     time range act as in a negative. Raises ValueError, for the user to read, for conditioning that cannot be used."""
     entries = conditioning or negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # that says what is wrong
-    return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]))
+    return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]),
+                          node=node)
             for entry in entries for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False)]
 
 
-def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]]) -> tuple[list[Any], list[ContextPrompt]]:
+def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
+               node: str | None = None) -> tuple[list[Any], list[ContextPrompt]]:
     """The CONDITIONING of a prompt, as CLIP Text Encode makes it, and a context for each negative, a text and its strength,
     entry by entry (an entry for each part of a schedule of CLIP hooks).
 
@@ -104,7 +107,7 @@ def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]]) -> tu
             if TEXT_ROWS not in words or TEXT_ROWS not in own:
                 words = own = {}
             start, end = others.get("clip_start_percent", 0.0), others.get("clip_end_percent", 1.0)
-            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words))
+            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node))
     return positive, contexts
 
 

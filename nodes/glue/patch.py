@@ -30,10 +30,12 @@ from ...vsf_core.contrast import fade, noise_share
 from ...vsf_core.layout import Context, Negative
 from ...vsf_core.schedule import SigmaWindow
 from .conditioning import NegativePrompt
+from .contexts import ContextPrompt
 from .families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
 from .override import OVERRIDE, VSFAttention
 from .positions import standing
 from .run import KEY, MARK, ActiveNegatives, NegativesCond, Positive, Prompt, Run, encoded_words, mark_positives, one_for_all
+from .said import say
 
 log = logging.getLogger("vsf")
 
@@ -110,13 +112,13 @@ class VSFPatch:
         run = Run(windows, encoded, [{} for _ in encoded])
         positives = mark_positives(guider.conds["positive"], self.negatives, encoded, self.family, guider.inner_model)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
-        self._tell(run, positives)
         try:
             samples = executor(guider, sigmas, extra_args, *args, **kwargs)
         finally:
             run.tags.clear()  # each holds the run
             for kept in run.kept:
                 kept.clear()
+        self._tell(run, positives)
         _check_run(run)
         return samples
 
@@ -127,7 +129,9 @@ class VSFPatch:
         out = executor(x, timestep, model_options, seed)
         if run is not None:
             run.steps_seen += 1
-            if run.batches > before[0] and run.tagged == before[1] and self._active(run, timestep):
+            active = self._active(run, timestep)
+            run.acted.update(active)
+            if run.batches > before[0] and run.tagged == before[1] and active:
                 raise RuntimeError("VSF: use another guider, or bypass the VSF node. Expected "
                                    f"{type(executor.class_obj).__name__} to use its positive conditioning in this step, "
                                    "found that it did not.")
@@ -168,18 +172,15 @@ class VSFPatch:
         return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
 
     def _tell(self, run: Run, positives: list[Positive]) -> None:
-        """One line in the log: what will act; and one for each negative that is off."""
-        acting = []
+        """On each node, after a run, and in the log: what its negatives did."""
+        said: dict[str | None, list[str]] = {}
         for c, (n, encoded) in enumerate(zip(self.negatives, run.encoded, strict=True)):
-            size = encoded[TEXT].shape[1]
-            if isinstance(n, NegativePrompt):
-                acting.append(f"negative of {size} tokens, scale {n.scale:g}, bias {n.bias:g}")
-            elif any(c in p.contexts for p in positives):
-                acting.append(f"negative read with its prompt, {size} tokens, strength {n.strength:g}")
-            else:
-                log.warning("VSF: a negative is off: with the prompt before it, it is the prompt and nothing more.")
-        if acting:
-            log.info("VSF: %s", "; ".join(acting))
+            is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
+            text = ("off: with the prompt before it, it is the prompt and nothing more" if is_off else
+                    f"acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
+            said.setdefault(n.node, []).append(text)
+        for node, lines in said.items():
+            say(node, "\n".join(lines))
 
     def _active_in(self, run: Run, active: tuple[int, ...], positive: Positive, length: int) -> NegativesCond | None:
         """One tag for all positives that are alike: ComfyUI batches contexts of different lengths by repeating them (UNets,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,6 +58,7 @@ class Run:
     steps_seen: int = 0
     batches: int = 0  # calls of CALC_COND_BATCH
     tagged: int = 0  # positives in them
+    acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
 
 

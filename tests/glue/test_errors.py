@@ -211,7 +211,7 @@ def test_one_line_says_what_acts(model, caplog):
     with caplog.at_level(logging.INFO, "vsf"):
         tiny.sample(vsf.guide(vsf.guide(model, vsf.negative(5), 2.0, 0.3), vsf.negative(3), 1.5), POSITIVE)
     lines = [r.message for r in caplog.records if r.name == "vsf"]
-    assert lines == ["VSF: negative of 5 tokens, scale 2, bias 0.3; negative of 3 tokens, scale 1.5, bias 0"]
+    assert lines == ["VSF: acted in 2 of 2 steps on 5 tokens\nacted in 2 of 2 steps on 3 tokens"]
 
 
 def test_padding_of_an_ordinary_text_encode_node(caplog):
