@@ -104,7 +104,10 @@ def test_positions_of_the_negative(case):
     model = cases.load(case.name)
     tokens = tiny.tokens(6, 50, width=case.width)
     options = {**case.options(6, 50), WORDS: 6}
-    out, other = (sample(case, vsf.guide(model, [[t, options]])) for t in (tokens, tokens[:, [3, 0, 5, 1, 4, 2]]))
+    order = [3, 0, 5, 1, 4, 2]
+    shuffled = {k: torch.cat([t[:, order], t[:, 6:]], dim=1) for k, t in options.items() if k == "text_input_ids"}
+    entries = [tokens, options], [tokens[:, order], options | shuffled]
+    out, other = (sample(case, vsf.guide(model, [entry])) for entry in entries)
     if case.positions:
         assert relative_error(other, out) >= 1e-4
     else:

@@ -30,6 +30,7 @@ FAMILIES = {
     "comfy.ldm.aura.mmdit.MMDiT": ("auraflow", "AuraFlow"),
     "comfy.ldm.hunyuan_video.model.HunyuanVideo": ("hunyuan_video", "HunyuanVideo 1 and 1.5, HunyuanImage 2.1"),
     "comfy.ldm.hidream.model.HiDreamImageTransformer2DModel": ("hidream", "HiDream-I1"),
+    "comfy.ldm.hidream_o1.model.HiDreamO1Transformer": ("hidream_o1", "HiDream-O1"),
     "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel": ("qwen_image", "Qwen-Image"),
     "comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": ("qwen_image21", "Qwen-Image 2.1"),
     "comfy.ldm.lumina.model.NextDiT": ("lumina", "Lumina 2, NewBie, Z-Image"),
@@ -75,8 +76,6 @@ FAMILIES = {
 REFUSED: dict[str, str] = {
     "comfy.ldm.wan.ar_model.CausalWanModel":
         "it makes a video block by block with caches, where ComfyUI's attention override is not called",
-    "comfy.ldm.hidream_o1.model.HiDreamO1Transformer":
-        "it reads the prompt as a language model does, once for all steps, where no second prompt can stand beside it",
     "comfy.ldm.cascade.stage_b.StageB": "it only enlarges stage C's picture; give the negative to stage C",
     "comfy.ldm.seedvr.model.NaDiT": "it restores a video with texts of its own, and takes no prompt",
     "comfy.ldm.hunyuan3d.model.Hunyuan3Dv2": "it is conditioned on a picture and takes no text",

@@ -9,21 +9,30 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Segment, take
 from ..lanes import Lane, split_heads
 from ..override import OVERRIDE
+from . import ModelCall
 
 OTHERS = ("patches", "patches_replace", "wrappers", "callbacks")
 """What other nodes hang into a call: made for a picture, of which the call that reads a negative has next to nothing."""
 
 
-def read(model: Callable[..., Tensor], sequence: Sequence[Segment], transformer_options: dict[str, Any], **inputs: Any) -> Lane:
+def kept(call: ModelCall, c: int) -> dict[Any, Any]:
+    """What is kept of a negative for the run: nothing where hooks change the model's weights between steps."""
+    patcher = call.base_model.current_patcher
+    return call.kept[c] if patcher is not None and not patcher.hook_patches else {}
+
+
+def read(call: ModelCall, sequence: Sequence[Segment], own_options: dict[str, Any], **inputs: Any) -> Lane:
     """Keys and values of a negative's words in each block, from one call of the model.
 
-    sequence: what the attention of the image sees in this call, the words as "P"; transformer_options: of the call that the
-    negative is read for; inputs: of the model, the negative in place of the prompt.
+    sequence: what the attention of the image sees in this call, the words as "P"; own_options: transformer_options that keep
+    the model from taking the negative for a prompt to keep; inputs: of the model, the negative in place of the prompt.
     """
+    model = call.base_model.diffusion_model
     layout = Layout(tuple(sequence), ())
     length = sum(s.length for s in sequence)
-    reader = PromptReader(length, [s for role, s in layout.key_spans(length) if role == "P"], transformer_options.get(OVERRIDE))
-    options = {k: v for k, v in transformer_options.items() if k not in OTHERS}
+    words = [s for role, s in layout.key_spans(length) if role == "P"]
+    reader = PromptReader(length, words, call.transformer_options.get(OVERRIDE))
+    options = {k: v for k, v in call.transformer_options.items() if k not in OTHERS} | own_options
     getattr(model, "_orig_mod", model)(**inputs, transformer_options={**options, OVERRIDE: reader})  # not compiled for one call
     return reader.lane
 

@@ -17,7 +17,7 @@ from ....vsf_core.layout import Layout, Segment
 from ..conditioning import NegativePrompt
 from ..lanes import Lane, LaneLayout
 from . import TEXT, Encoded, ModelCall, Settings
-from .lanes import read
+from .lanes import kept, read
 
 SLOTS, REFERENCE = "image_slots", "reference"
 
@@ -44,16 +44,14 @@ def sequence(text: Tensor, slots: list[int], images: list[Tensor]) -> tuple[Segm
 
 
 def lane(call: ModelCall, c: int) -> Lane:
-    """A negative's words, kept for the run unless the model keeps none itself: when hooks change its weights between steps."""
-    model, encoded = call.base_model.diffusion_model, call.negatives[c]
-    kept = call.kept[c] if getattr(model, "prefix_cache_enabled", False) else {}
+    """A negative's words in each block."""
     size = [2 - n % 2 for n in call.x.shape[-2:]]  # the positions of references depend on the image's parity alone
-    key = len(call.x), call.x.device, *size
-    if key not in kept:
+    lanes, key = kept(call, c), (len(call.x), call.x.device, *size)
+    if key not in lanes:
+        encoded = call.negatives[c]
         image = call.x.new_zeros(*call.x.shape[:2], *size, dtype=call.base_model.get_dtype_inference())
         text, *references = (t.to(image) for name, t in encoded.items() if name != SLOTS)
         slots = encoded[SLOTS][0].tolist()
-        options = {**call.transformer_options, "qwen_image21_cache": {"device": "off"}}  # which is the prompt's
-        kept[key] = read(model, sequence(text, slots, [*references, image]), options, x=image, context=text,
-                         timestep=image.new_zeros(len(image)), ref_latents=references, image_slots=slots)
-    return kept[key]
+        lanes[key] = read(call, sequence(text, slots, [*references, image]), {"qwen_image21_cache": {"device": "off"}}, x=image,
+                          context=text, timestep=image.new_zeros(len(image)), ref_latents=references, image_slots=slots)
+    return lanes[key]

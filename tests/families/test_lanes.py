@@ -1,21 +1,25 @@
-"""Qwen-Image 2.1's lanes: a negative is read once a run, kept no longer, and never taken for another; on the real model where
-this ComfyUI has it, and on ours that calls attention as it does."""
+"""Lanes: a negative is read once a run, kept no longer, and never taken for another. Qwen-Image 2.1, where this ComfyUI has it,
+and our model that calls attention as it does; HiDream-O1."""
 from __future__ import annotations
 
 import gc
+import importlib
 import weakref
 
 import cases
 import comfy.ldm.modules.attention as comfy_attention
+import comfy.supported_models
 import pytest
 import torch
 import vsf
 from cases import Case
 from vsf_pack.nodes.glue import override
 from vsf_pack.nodes.glue.conditioning import WORDS
-from vsf_pack.nodes.glue.families import qwen_image21
+from vsf_pack.nodes.glue.families import lanes as families_lanes
 
-NAMES = ["qwen-image-2.1", "qwen-image-2.1-edit", "prefix-stand-in", "prefix-stand-in-edit"]
+QWEN = ["qwen-image-2.1", "qwen-image-2.1-edit", "prefix-stand-in", "prefix-stand-in-edit"]
+
+NAMES = [*QWEN, "hidream-o1", "hidream-o1-edit"]
 
 
 @pytest.fixture(params=NAMES)
@@ -29,14 +33,16 @@ def case(request) -> Case:
 @pytest.fixture
 def lanes(monkeypatch) -> list:
     """Every lane that is read: a weak reference to its first keys."""
-    read, found = qwen_image21.read, []
+    read, found = families_lanes.read, []
 
     def note(*args, **kwargs):
         lane = read(*args, **kwargs)
         found.append(weakref.ref(next(iter(lane.values()))[0]))
         return lane
 
-    monkeypatch.setattr(qwen_image21, "read", note)
+    for family in ("qwen_image21", "hidream_o1"):
+        if family == "qwen_image21" or hasattr(comfy.supported_models, "HiDreamO1"):
+            monkeypatch.setattr(importlib.import_module(f"{families_lanes.__package__}.{family}"), "read", note)
     return found
 
 
@@ -98,18 +104,17 @@ def test_positives_that_come_and_go(case):
     assert close(out, case.sample(case.reference(case.negative(5, 50, alpha=2.0, beta=0.3)), positive, steps=3))
 
 
-def test_without_a_cache_of_the_model_there_is_none_of_ours(case, lanes, monkeypatch):
-    """ComfyUI turns the model's own off where hooks change its weights between steps."""
+def test_where_hooks_change_the_weights_it_is_read_in_every_step(case, lanes):
+    """So ComfyUI does with the model's own cache."""
     guided = vsf.guide(cases.load(case.name), negative(case))
     kept = sample(case, guided)
-    model = guided.model.diffusion_model
-    reset = model.reset_prefix_cache
-    monkeypatch.setattr(model, "reset_prefix_cache", lambda enabled: reset(False))
     lanes.clear()
+    guided.hook_patches = {"a hook": {}}
     assert close(sample(case, guided), kept)
     assert len(lanes) == 3
 
 
+@pytest.mark.parametrize("case", QWEN, indirect=True)
 def test_the_models_cache_has_the_prompt_alone(case, monkeypatch):
     """Every step asks it for the same prompt, and never for a negative."""
     guided = vsf.guide(cases.load(case.name), negative(case))
@@ -128,6 +133,7 @@ def test_the_models_cache_has_the_prompt_alone(case, monkeypatch):
     assert all(torch.equal(a, b) for key in asked for a, b in zip(key, asked[0], strict=True))
 
 
+@pytest.mark.parametrize("case", QWEN, indirect=True)
 def test_merged_by_log_sum_exp(case, monkeypatch):
     """With PyTorch's own attention, whose kernel tells its log-sum-exp."""
     model = cases.load(case.name)
@@ -139,3 +145,17 @@ def test_merged_by_log_sum_exp(case, monkeypatch):
     assert len(calls) == 3 * len({block for layout in [c[3] for c in calls] for block in layout.lanes[0]})
     monkeypatch.undo()
     assert close(out, sample(case, case.reference(case.negative(5, 50, alpha=2.0, beta=0.3))))
+
+
+@pytest.mark.parametrize("case", ["hidream-o1", "hidream-o1-edit"], indirect=True)
+def test_hidream_o1_keeps_the_prompt_alone(case):
+    """The model has room for two prompts' keys and values: there are as many in it as without VSF."""
+    model, kept = cases.load(case.name), []
+    inner = model.model.diffusion_model
+    for run in (model, vsf.guide(model, negative(case))):
+        inner.clear_kv_cache()
+        sample(case, run)
+        kept.append([entry["input_ids"] for entry in inner._kv_cache_entries])
+    inner.clear_kv_cache()
+    assert kept[0] and len(kept[0]) == len(kept[1])
+    assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
