@@ -22,7 +22,9 @@ from vsf_pack.nodes.glue import families
 from vsf_pack.nodes.glue.families import FAMILIES, REFUSED, find_family
 
 TESTED = (0, 30, 0)  # the oldest ComfyUI that has all models named
-NEWER = {  # class -> the ComfyUI that brings it
+NEWER = {  # class -> the ComfyUI that brings it, or the first in which it was seen
+    "comfy.ldm.minimax_music.dit.MiniMaxMusic3DiT": (0, 33, 0),
+    "comfy.ldm.yue2.model.YuE2": (0, 38, 1),
     "comfy.ldm.wan.model_animate2.WanAnimate2Model": (0, 33, 0),
     "comfy.ldm.qwen_image21.model.QwenImage21Transformer2DModel": (0, 37, 0),
 }

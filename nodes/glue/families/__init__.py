@@ -76,6 +76,10 @@ FAMILIES = {
 REFUSED: dict[str, str] = {
     "comfy.ldm.wan.ar_model.CausalWanModel":
         "it makes a video block by block with caches, where ComfyUI's attention override is not called",
+    "comfy.ldm.minimax_music.dit.MiniMaxMusic3DiT":
+        "it makes sound of frames that a language model has composed from the prompt, and reads no text itself",
+    "comfy.ldm.yue2.model.YuE2":
+        "it makes sound of a song that a language model has composed from the prompt before sampling, and reads no text itself",
     "comfy.ldm.cascade.stage_b.StageB": "it only enlarges stage C's picture; give the negative to stage C",
     "comfy.ldm.seedvr.model.NaDiT": "it restores a video with texts of its own, and takes no prompt",
     "comfy.ldm.hunyuan3d.model.Hunyuan3Dv2": "it is conditioned on a picture and takes no text",
