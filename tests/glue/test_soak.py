@@ -21,7 +21,7 @@ import pytest
 import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
-from vsf_pack.nodes.glue import override, patch
+from vsf_pack.nodes.glue import override, patch, run
 from vsf_pack.nodes.glue.conditioning import WORDS
 
 RUNS = int(os.environ.get("VSF_SOAK_RUNS", "14"))
@@ -39,7 +39,7 @@ SETTINGS: tuple[tuple[tuple[tuple[float, float, float, float], ...], float, int]
 # bytes by which Python's own memory may grow: in all (registries of weak references grow in jumps, of 18 and 36 KiB here), and
 # with each run (less than the smallest of OF_A_RUN with its tensors)
 ONCE, A_RUN = 131_072, 500
-OF_A_RUN = (patch.Run, patch.PositiveMark, patch.NegativesCond, patch.ActiveNegatives, patch.ForwardSeen,
+OF_A_RUN = (run.Run, run.PositiveMark, run.NegativesCond, run.ActiveNegatives, patch.ForwardSeen,
             override.VSFAttention)
 
 
