@@ -1,31 +1,38 @@
-"""Does VSF work better? Every method's strength swept over the testbed, with the same number of settings for each.
+"""Does VSF work better? Every method's strength swept over the testbed, with the same number of settings for each, and then
+each method at its best on pictures that no setting was chosen on.
 
     python dev.py evidence                 every method, setting and architecture; takes up where it stopped
-    python dev.py evidence --count 200     more prompt pairs: narrower intervals, hours
+    python dev.py evidence --each 100      a headline: 100 report pairs a subject, hours
     python dev.py evidence --quick         a few pictures, to try the command
 
-Every picture is sampled by ComfyUI from the same prompts and the same noise, and counted by testbed/score.py: the part is
-absent (what the negative is for), the subject is kept, the quality, and how far the picture changed away from the subject.
-Writes results.json, table.md and the figures into --out; counts-*.json there keep what was seen in each picture.
+Every picture is sampled by ComfyUI from the same prompts and the same noise. What is counted: testbed/score.py, success.py.
+Three sets of pairs, each with its own prompts and noise (SETS): pictures without a negative of `calibration` say what is clean;
+settings are chosen on `tuning`; every table but the sweep's is of `report`.
+
+Writes results.json, table.md and the figures into --out; counts/ there keeps what was seen in each picture.
 """
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
+import functools
 import json
 import logging
-import math
 import os
 import pathlib
+import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import figures
+import intervals
 import numpy as np
 import torch
-from methods import ABLATIONS, ABLATIONS_OF, METHODS, Method, in_attention
+from methods import ABLATIONS, ABLATIONS_OF, METHODS, NODES, in_attention
 
 # isort: split
 import evaluate
@@ -33,9 +40,52 @@ import mass
 import pipeline
 import scenes
 import score
+import success
 from tqdm import tqdm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+REFERENCE = "VSF context" if "VSFContrast" in NODES else "VSF"
+"""What the others are paired with."""
+TUNING_STEPS = 4
+OTHERS = dict(zip(scenes.SUBJECTS, (*scenes.SUBJECTS[1:], scenes.SUBJECTS[0]), strict=True))
+NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
+    "own part": lambda pair: pair.negative,
+    "another subject's part": lambda pair: scenes.PARTS[OTHERS[pair.scene.subject]],
+    "an unknown word": lambda pair: "zebra",
+    "nothing": lambda pair: "",
+}
+IRRELEVANT = tuple(NEGATIVES)[1:]
+TABLES = ("shared", "own", "stronger", "irrelevant", "ablations")
+"""One setting for all architectures; each architecture's own; three times the former; negatives of nothing in the picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSet:
+    """So many pairs of each subject, and noise that no other set has."""
+    name: str
+    seed: int
+    each: int
+
+    @functools.cached_property
+    def pairs(self) -> list[scenes.Pair]:
+        return scenes.prompt_pairs(self.each * len(scenes.SUBJECTS), self.seed)
+
+    @functools.cached_property
+    def wanted(self) -> list[scenes.Scene]:
+        return [pair.scene for pair in self.pairs]
+
+    @functools.cached_property
+    def subjects(self) -> list[str]:
+        return [scene.subject for scene in self.wanted]
+
+    @property
+    def first_seed(self) -> int:
+        return self.seed * 1_000_000
+
+
+SEEDS = {"calibration": 101, "tuning": 102, "report": 103}
+"""Of prompts; a picture's noise is seed x 1,000,000 + its place. (Seed 0 is that of testbed/README.md's tables, by which the
+first two models were trained on.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,94 +94,162 @@ class Counts:
     absent: list[bool]
     kept: list[bool]
     quality: list[float]
-    collateral: list[float]
+    box: list[float]
+    away: list[float]
+    """Share of the pixels away from the subject that changed."""
+    moved: list[float]
+    """Mean difference of all pixels from the picture without a negative."""
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """95 % of a mean: Wilson's for shares, normal for numbers."""
-    n, mean = len(values), sum(values) / len(values)
-    if all(v in (0, 1) for v in values):
-        z = 1.96
-        middle, half = mean + z * z / (2 * n), z * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-        return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return mean - half, mean + half
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Pictures to be counted."""
+    architecture: str
+    pairs: PairSet
+    steps: int
+    method: str
+    rule: evaluate.Rule
+    negative: str = "own part"
+
+    @property
+    def file(self) -> str:
+        words = (self.architecture, self.steps, "steps", self.pairs.name, self.pairs.each, self.method, self.rule.name)
+        return " ".join(map(str, (*words, *(() if self.negative == "own part" else (self.negative,)))))
 
 
-def away_from_subject(pair: scenes.Pair) -> np.ndarray:
-    """Where a scene's subject is not, [128, 128]: the background, whose change no negative asks for."""
-    subject = scenes.render(pair.scene).astype(int)
-    empty = scenes.render(dataclasses.replace(pair.scene, body=False, part=False, subject=None)).astype(int)
-    rows, columns = np.nonzero(np.abs(subject - empty).max(-1) > 24)
-    mask = np.ones(subject.shape[:2], bool)
-    margin = 10
-    mask[max(rows.min() - margin, 0):rows.max() + margin, max(columns.min() - margin, 0):columns.max() + margin] = False
-    return mask
+def replace_file(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = path.with_name(f"{os.getpid()} {path.name}")
+    write(partial)
+    partial.replace(path)
 
 
 class Bench:
-    """Pictures and counts of one architecture, kept on disk."""
+    """Pictures and counts, kept on disk."""
 
-    def __init__(self, architecture: str, pairs: list[scenes.Pair], out: pathlib.Path) -> None:
-        self.architecture, self.pairs, self.out = architecture, pairs, out
-        self.pipe, self.scorer = pipeline.Pipeline(architecture=architecture), score.load()
-        self.plain: dict[int, np.ndarray] = {}
-        self.away = [away_from_subject(pair) for pair in pairs]
-        self.file = out / f"counts-{architecture}.json"
-        self.counts: dict[str, dict[str, Any]] = json.loads(self.file.read_text()) if self.file.exists() else {}
+    def __init__(self, out: pathlib.Path) -> None:
+        self.out, self.scorer = out, score.load()
+        (out / "counts").mkdir(parents=True, exist_ok=True)
+        self.pipe = functools.cache(lambda architecture: pipeline.Pipeline(architecture=architecture))
 
-    def sheet(self, name: str, setting: str, steps: int) -> pathlib.Path:
-        """Where the first pictures are: rows of eight, one of each subject."""
-        return self.out / f"{self.architecture} {name} {setting} {steps}.png"
+    def generate(self, job: Job) -> np.ndarray:
+        return evaluate.generate(self.pipe(job.architecture), job.rule, job.pairs.pairs, job.steps, job.pairs.first_seed,
+                                 NEGATIVES[job.negative])
 
-    def without(self, steps: int) -> np.ndarray:
-        """The pictures without a negative."""
-        if steps not in self.plain:
-            self.plain[steps] = evaluate.generate(self.pipe, evaluate.none_rule(), self.pairs, steps)
-        return self.plain[steps]
+    def plain(self, job: Job) -> np.ndarray:
+        """The pictures without a negative of a job's pairs."""
+        job = dataclasses.replace(job, method="none", rule=evaluate.none_rule(), negative="own part")
+        file = self.out / "counts" / f"{job.file}.npy"
+        if not file.exists():
+            replace_file(file, lambda path: np.save(path.open("wb"), self.generate(job)))
+        return np.load(file)
 
-    def count(self, name: str, rule: evaluate.Rule, steps: int) -> Counts:
+    def count(self, job: Job) -> Counts:
         """From disk, or by sampling."""
-        key = f"{steps} steps, {len(self.pairs)} pairs: {name}, {rule.name}"
-        if key not in self.counts:
-            plain = self.without(steps)
-            pictures = plain if name == "none" else evaluate.generate(self.pipe, rule, self.pairs, steps)
-            seen = score.score(self.scorer, pictures, [pair.scene for pair in self.pairs])
-            changed = np.abs(pictures.astype(float) - plain.astype(float)).mean(-1) / 255
-            found = Counts(seen.part_absent.tolist(), seen.subject_kept.tolist(), [float(q) for q in seen.quality],
-                           [float(c[mask].mean()) for c, mask in zip(changed, self.away, strict=True)])
-            scenes.contact_sheet(list(pictures[:24]), 8).save(self.sheet(name, rule.name, steps))
-            self.counts[key] = dataclasses.asdict(found)
-            self.file.write_text(json.dumps(self.counts))
-        return Counts(**self.counts[key])
+        file = self.out / "counts" / f"{job.file}.json"
+        if not file.exists():
+            plain = self.plain(job)
+            pictures = plain if job.method == "none" else self.generate(job)
+            seen = score.score(self.scorer, pictures, job.pairs.wanted)
+            moved = np.abs(pictures.astype(np.float32) - plain).mean((1, 2, 3)) / 255
+            away = success.changed_away(pictures, plain, job.pairs.wanted)
+            values = (seen.part_absent, seen.subject_kept, seen.quality, seen.box, away, moved)
+            counts = Counts(*(array.tolist() for array in values))
+            scenes.contact_sheet(list(pictures[:24]), 8).save(self.sheet(job))
+            replace_file(file, lambda path: path.write_text(json.dumps(dataclasses.asdict(counts))))
+        return Counts(**json.loads(file.read_text()))
+
+    def sheet(self, job: Job) -> pathlib.Path:
+        """Where the first pictures are: rows of eight, one of each subject."""
+        return self.out / "counts" / f"{job.file}.png"
 
 
-def row(architecture: str, steps: int, method: str, setting: Any, rule: str, counts: Counts) -> dict[str, Any]:
-    """Means and intervals of one method's setting."""
-    means = {name: float(np.mean(values)) for name, values in dataclasses.asdict(counts).items()}
-    spans = {f"{name}_95": interval(values) for name, values in dataclasses.asdict(counts).items()}
-    both = [a and k for a, k in zip(counts.absent, counts.kept, strict=True)]
-    return {"architecture": architecture, "steps": steps, "method": method, "setting": setting, "rule": rule, **means, **spans,
-            "both": float(np.mean(both)), "both_95": interval(both)}
+@dataclasses.dataclass(eq=False)
+class Evidence:
+    """All jobs, and what comes out of them."""
+    bench: Bench
+    sets: dict[str, PairSet]
+    architectures: list[str]
+    steps: list[int]
+    methods: list[str]
 
+    def none(self, architecture: str, pairs: str, steps: int) -> Job:
+        return Job(architecture, self.sets[pairs], steps, "none", evaluate.none_rule())
 
-def run(bench: Bench, steps: list[int], methods: dict[str, Method], position: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """All rows of one architecture. position: the progress bar's line."""
-    results: dict[str, list[dict[str, Any]]] = {"sweep": [], "ablations": []}
-    scale, ablations = pipeline.SCALES[bench.architecture], ABLATIONS | ABLATIONS_OF.get(bench.architecture, {})
-    total = len(steps) * (1 + sum(len(m.settings) for m in methods.values()) + len(ablations))
-    with tqdm(total=total, desc=bench.architecture, mininterval=2, position=position) as bar:
-        for count in steps:
-            def add(part: str, name: str, setting: Any, rule: evaluate.Rule, count: int = count) -> None:
-                results[part].append(row(bench.architecture, count, name, setting, rule.name, bench.count(name, rule, count)))
-                bar.update()
-            add("sweep", "none", "", evaluate.none_rule())
-            for name, method in methods.items():
-                for setting in method.settings:
-                    add("sweep", name, setting, method.rule(setting))
-            for name, rule in ablations.items():
-                add("ablations", name, scale, rule(scale))
-    return results
+    def job(self, architecture: str, pairs: str, steps: int, name: str, setting: Any, **options: Any) -> Job:
+        return Job(architecture, self.sets[pairs], steps, name, METHODS[name].rule(setting), **options)
+
+    def tuning(self) -> list[Job]:
+        """All that is needed before a setting can be chosen."""
+        jobs = [self.none(a, pairs, steps) for a in self.architectures for pairs in self.sets
+                for steps in {*self.steps, TUNING_STEPS}]
+        return jobs + [self.job(a, "tuning", TUNING_STEPS, name, setting) for a in self.architectures for name in self.methods
+                       for setting in METHODS[name].settings]
+
+    @functools.cache  # noqa: B019  one object a process
+    def limits(self, architecture: str, steps: int) -> dict[str, float]:
+        job = self.none(architecture, "calibration", steps)
+        return success.limits(np.array(self.bench.count(job).box), job.pairs.subjects)
+
+    def row(self, job: Job, setting: Any) -> dict[str, Any]:
+        """Means and intervals of one method's setting."""
+        counts = self.bench.count(job)
+        clean = success.clean(np.array(counts.box), job.pairs.subjects, self.limits(job.architecture, job.steps))
+        succeeded = np.array(counts.absent) & np.array(counts.kept) & clean
+        values = {**dataclasses.asdict(counts), "clean": clean.tolist(), "success": succeeded.tolist()}
+        kinds = np.array(job.pairs.subjects)
+        return {"architecture": job.architecture, "steps": job.steps, "method": job.method, "setting": setting,
+                "negative": job.negative, "pairs": job.pairs.name, "pictures": len(kinds), "sheet": str(self.bench.sheet(job)),
+                **{name: float(np.mean(v)) for name, v in values.items()},
+                **{f"{name}_95": intervals.interval(v) for name, v in values.items()},
+                "by_subject": {s: (float(succeeded[kinds == s].mean()), *intervals.interval(succeeded[kinds == s].tolist()))
+                               for s in scenes.SUBJECTS},
+                "each": succeeded.tolist()}
+
+    @functools.cache  # noqa: B019
+    def sweep(self, architecture: str) -> tuple[dict[str, Any], ...]:
+        rows = [self.row(self.none(architecture, "tuning", TUNING_STEPS), "")]
+        rows += [self.row(self.job(architecture, "tuning", TUNING_STEPS, name, setting), setting) for name in self.methods
+                 for setting in METHODS[name].settings]
+        return tuple(rows)
+
+    def best(self, name: str, architectures: list[str]) -> Any:
+        """The setting with the highest success on the tuning pairs, mean over architectures; the subject kept, then quality
+        decide between equals."""
+        def merit(setting: Any) -> tuple[float, ...]:
+            rows = [r for a in architectures for r in self.sweep(a) if (r["method"], r["setting"]) == (name, setting)]
+            return tuple(float(np.mean([r[key] for r in rows])) for key in ("success", "kept", "quality"))
+        return max(METHODS[name].settings, key=merit)
+
+    def report(self) -> dict[str, list[tuple[Job, Any]]]:
+        """The jobs of every table, with their settings."""
+        shared = {name: self.best(name, self.architectures) for name in self.methods}
+        tables: dict[str, list[tuple[Job, Any]]] = {part: [] for part in TABLES}
+        for a in self.architectures:
+            for steps in self.steps:
+                tables["shared"].append((self.none(a, "report", steps), ""))
+                tables["shared"] += [(self.job(a, "report", steps, name, s), s) for name, s in shared.items()]
+            tables["own"].append((self.none(a, "report", TUNING_STEPS), ""))
+            for name in self.methods:
+                own, strong = self.best(name, [a]), METHODS[name].stronger(shared[name])
+                tables["own"].append((self.job(a, "report", TUNING_STEPS, name, own), own))
+                tables["stronger"].append((self.job(a, "report", TUNING_STEPS, name, strong), strong))
+                tables["irrelevant"] += [(self.job(a, "report", TUNING_STEPS, name, shared[name], negative=n), shared[name])
+                                         for n in IRRELEVANT]
+            scale = pipeline.SCALES[a]
+            tables["ablations"] += [(Job(a, self.sets["report"], TUNING_STEPS, name, rule(scale)), scale)
+                                    for name, rule in (ABLATIONS | ABLATIONS_OF.get(a, {})).items()]
+        return tables
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Every table's rows. Each of the main ones is paired with REFERENCE: gained, lost, and McNemar's p."""
+        tables = {part: [self.row(job, setting) for job, setting in jobs] for part, jobs in self.report().items()}
+        for rows in (tables["shared"], tables["own"], tables["stronger"]):
+            references = {(r["architecture"], r["steps"]): r for r in rows if r["method"] == REFERENCE}
+            for r in rows:
+                other = references.get((r["architecture"], r["steps"]))
+                r["paired"] = other and intervals.mcnemar(r["each"], other["each"])
+        return {"sweep": [r for a in self.architectures for r in self.sweep(a)], **tables}
 
 
 def masses(pipe: pipeline.Pipeline, pairs: list[scenes.Pair], scale: float, steps: int) -> np.ndarray:
@@ -140,8 +258,8 @@ def masses(pipe: pipeline.Pipeline, pairs: list[scenes.Pair], scale: float, step
     for subject, members in evaluate.by_subject(pairs).items():
         recorder = mass.MassSeen()
         rule = in_attention(lambda _, recorder=recorder: recorder, lambda s: s)(scale)
-        positive = evaluate.stack(pipe, [pairs[i].positive for i in members])
-        model, positive, negative, cfg = rule.prepare(pipe, scenes.PARTS[subject], positive)
+        case = evaluate.Case(pipe, [pairs[i].positive for i in members], scenes.PARTS[subject])
+        model, positive, negative, cfg = rule.prepare(case)
         pipe.sample(model, positive, members, steps, cfg, negative)
         found = torch.stack([torch.stack(layers) for layers in recorder.forwards])  # [steps, layers, members, tokens]
         maps = found.permute(2, 0, 1, 3).unflatten(-1, (mass.TOKENS, mass.TOKENS))
@@ -150,60 +268,73 @@ def masses(pipe: pipeline.Pipeline, pairs: list[scenes.Pair], scale: float, step
     return np.stack(seen)
 
 
-def attention(bench: Bench, steps: int) -> dict[str, Any]:
-    """Where the negative's mass lies, in figures and as a figure."""
-    pairs = bench.pairs[:64]
-    scale = pipeline.SCALES[bench.architecture]
-    seen = masses(bench.pipe, pairs, scale, steps)
-    after = evaluate.generate(bench.pipe, METHODS["VSF"].rule(scale), pairs[:8], steps)
-    figures.mass_maps(seen, bench.without(steps)[:8], after, bench.out / f"mass-{bench.architecture}.png")
-    return {"architecture": bench.architecture, "steps": steps, **mass.summary(seen, pairs)}
+def attention(bench: Bench, architecture: str, steps: int) -> dict[str, Any]:
+    """Where the negative's mass lies in the paper's form, in figures and as a figure."""
+    pairs, pipe, scale = scenes.prompt_pairs(16, SEEDS["report"]), bench.pipe(architecture), pipeline.SCALES[architecture]
+    seen = masses(pipe, pairs, scale, steps)
+    before, after = (evaluate.generate(pipe, rule, pairs[:8], steps)
+                     for rule in (evaluate.none_rule(), METHODS["VSF"].rule(scale)))
+    figures.mass_maps(seen, before, after, bench.out / f"mass-{architecture}.png")
+    return {"architecture": architecture, "steps": steps, **mass.summary(seen, pairs)}
 
 
-def sample_apart(architectures: list[str]) -> None:
-    """All sampling, one process an architecture, as many at once as there are cores. Raises CalledProcessError."""
-    threads = max((os.cpu_count() or 1) // len(architectures), 1)
+def sample_apart(phase: str) -> None:
+    """All sampling of a phase, in as many processes as there are cores, one thread each. Raises CalledProcessError."""
+    count = os.cpu_count() or 1
 
-    def child(position: int) -> None:
-        command = [sys.executable, *sys.argv, "--architectures", architectures[position], "--child", str(position)]
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(child, range(len(architectures))))
+    def child(index: int) -> None:
+        command = [sys.executable, *sys.argv, "--child", phase, str(index), str(count)]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        list(pool.map(child, range(count)))
+
+
+def sample(evidence: Evidence, phase: str, index: int, count: int) -> None:
+    """This process's share of a phase's pictures."""
+    jobs = evidence.tuning() if phase == "tuning" else [job for part in evidence.report().values() for job, _ in part]
+    mine = list({job.file: job for job in jobs}.values())[index::count]
+    for job in tqdm(mine, f"{phase} {index + 1}/{count}", mininterval=2, position=index):
+        evidence.bench.count(job)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=24, help="prompt pairs")
+    parser.add_argument("--each", type=int, default=6, help="report pairs of each subject (100 for a headline)")
+    parser.add_argument("--tuning-each", type=int, default=2, help="tuning pairs of each subject")
+    parser.add_argument("--calibration-each", type=int, default=20, help="pairs of each subject that say what is clean")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--architectures", nargs="+", choices=pipeline.SCALES, default=list(pipeline.SCALES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--quick", action="store_true", help="a few pictures in one step: tries the command, shows nothing")
+    parser.add_argument("--quick", action="store_true", help="a picture of each subject: tries the command, shows nothing")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".cache" / "evidence")
-    parser.add_argument("--child", type=int, default=None, help=argparse.SUPPRESS)  # sample only; the progress bar's line
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # sample only: phase, index, number of processes
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pairs = scenes.prompt_pairs(2 if options.quick else options.count)
-    steps = [1] if options.quick else options.steps
-    methods = {name: METHODS[name] for name in options.methods}
-    if options.child is not None:
-        run(Bench(options.architectures[0], pairs, options.out), steps, methods, options.child)
+    each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
+    sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
+    steps = [TUNING_STEPS] if options.quick else options.steps
+    evidence = Evidence(Bench(options.out), sets, options.architectures, steps, options.methods)
+    if options.child:
+        sample(evidence, options.child[0], *map(int, options.child[1:]))
         return
-    if len(options.architectures) > 1:
-        sample_apart(options.architectures)
-    results: dict[str, list[dict[str, Any]]] = {"sweep": [], "ablations": [], "mass": []}
-    for architecture in options.architectures:
-        bench = Bench(architecture, pairs, options.out)
-        for part, rows in run(bench, steps, methods).items():
-            results[part] += rows
-        results["mass"].append(attention(bench, max(steps)))
-        figures.grid(bench.sheet, results["sweep"], architecture, max(steps), options.out / f"grid-{architecture}.png")
+    for phase in ("tuning", "report"):
+        sample_apart(phase)
+    results: dict[str, Any] = {
+        **evidence.rows(), "mass": [attention(evidence.bench, a, max(steps)) for a in options.architectures],
+        "reference": REFERENCE, "pairs": {name: dataclasses.asdict(s) for name, s in sets.items()},
+        "command": " ".join(["python dev.py evidence", *sys.argv[1:]]), "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"}
     text = figures.tables(results)
     print(text)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (options.out / "table.md").write_text(text)
     figures.curves(results, options.out / "curves.png")
     figures.bars(results, options.out / "ablations.png")
+    for a in options.architectures:
+        figures.grid(results, a, options.out / f"grid-{a}.png")
+    for part in ("sweep", *TABLES):
+        for r in results[part]:
+            del r["each"], r["sheet"]
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

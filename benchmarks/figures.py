@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -11,13 +10,6 @@ from PIL import Image, ImageDraw
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
-
-
-def best(rows: list[dict[str, Any]], quality: float) -> dict[str, Any]:
-    """A method's best setting: most pictures with the part gone and the subject there, quality within 0.03 of no negative's
-    where any setting has that."""
-    good = [r for r in rows if r["quality"] >= quality - 0.03]
-    return max(good or rows, key=lambda r: r["both"])
 
 
 def at_level(rows: list[dict[str, Any]], level: float, axis: str) -> float | None:
@@ -31,87 +23,168 @@ def at_level(rows: list[dict[str, Any]], level: float, axis: str) -> float | Non
 
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85)
+Rows = list[dict[str, Any]]
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Markdown lines, and an empty one."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
+
+
+def span(r: dict[str, Any], name: str) -> str:
+    low, high = r[f"{name}_95"]
+    return f"{r[name]:.3f} ({low:.2f} to {high:.2f})"
+
+
+def kinds(rows: Rows) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((r["architecture"], r["steps"]) for r in rows))
+
+
+def names(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(r["method"] for r in rows))
+
+
+def one(rows: Rows, **values: Any) -> dict[str, Any]:
+    """The only row with these values."""
+    found, = (r for r in rows if all(r[key] == value for key, value in values.items()))
+    return found
+
+
+def paired(r: dict[str, Any], reference: str) -> str:
+    if not r["paired"] or r["method"] in (reference, "none"):
+        return ""
+    return f"+{r['paired']['gained']} -{r['paired']['lost']}, p {r['paired']['p']:.2g}"
+
+
+def overview(rows: Rows) -> list[str]:
+    """Success: a line a method, a column an architecture and number of steps."""
+    def cell(name: str, kind: tuple[str, int]) -> str:
+        return span(one(rows, method=name, architecture=kind[0], steps=kind[1]), "success")
+    lines = [[name, str(next(r for r in rows if r["method"] == name)["setting"]), *(cell(name, kind) for kind in kinds(rows))]
+             for name in names(rows)]
+    return table(["method", "setting", *(f"{a}, {steps} steps" for a, steps in kinds(rows))], lines)
+
+
+def details(rows: Rows, reference: str) -> list[str]:
+    """All that was counted, one table an architecture and number of steps."""
+    lines: list[str] = []
+    for architecture, steps in kinds(rows):
+        some = [r for r in rows if (r["architecture"], r["steps"]) == (architecture, steps)]
+        lines += [f"#### {architecture}, {steps} steps, {some[0]['pictures']} pictures a line", ""]
+        lines += table(["method", "setting", "success", "part absent", "subject kept", "clean", "quality", "changed elsewhere",
+                        f"against {reference}"],
+                       [[r["method"], str(r["setting"]), *(span(r, key) for key in ("success", "absent", "kept", "clean")),
+                         f"{r['quality']:.3f}", f"{r['away']:.3f}", paired(r, reference)] for r in some])
+    return lines
+
+
+def by_subject(rows: Rows) -> list[str]:
+    lines: list[str] = []
+    for architecture, steps in kinds(rows):
+        some = [r for r in rows if (r["architecture"], r["steps"]) == (architecture, steps) and r["method"] != "none"]
+        lines += [f"#### {architecture}, {steps} steps", ""]
+        cells = [[f"{mean:.2f} ({low:.2f} to {high:.2f})" for mean, low, high in r["by_subject"].values()] for r in some]
+        lines += table(["method", *some[0]["by_subject"]], [[r["method"], *c] for r, c in zip(some, cells, strict=True)])
+    return lines
+
+
+def irrelevant(rows: Rows) -> list[str]:
+    """How far a picture moves by a negative that names nothing in it: mean difference of all pixels, then what was counted."""
+    lines: list[str] = []
+    for architecture in dict.fromkeys(r["architecture"] for r in rows):
+        some = [r for r in rows if r["architecture"] == architecture]
+        negatives = list(dict.fromkeys(r["negative"] for r in some))
+        cells = [[name, str(one(some, method=name, negative=negatives[0])["setting"]),
+                  *(f"{r['moved']:.4f}; {r['absent']:.3f}, {r['kept']:.3f}, {r['clean']:.3f}"
+                    for r in (one(some, method=name, negative=n) for n in negatives))] for name in names(some)]
+        lines += [f"#### {architecture}", "", *table(["method", "setting", *negatives], cells)]
+    return lines
+
+
+def levels(rows: Rows) -> list[str]:
+    """The sweep's curves: subject kept / clean, where at least so many parts are absent."""
+    lines: list[str] = []
+    for architecture, steps in kinds(rows):
+        sweep = [r for r in rows if (r["architecture"], r["steps"]) == (architecture, steps)]
+        none, cells = one(sweep, method="none"), []
+        for name in names(sweep)[1:]:
+            points = [none, *(r for r in sweep if r["method"] == name)]
+            pairs = [[at_level(points, level, axis) for axis in ("kept", "clean")] for level in LEVELS]
+            cells.append([name, *("not reached" if None in pair else " / ".join(f"{v:.3f}" for v in pair) for pair in pairs)])
+        lines += [f"#### {architecture}, {steps} steps", "", *table(["method", *(f"{level:g}" for level in LEVELS)], cells)]
+    return lines
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Each method's best setting; its curve at several levels; the ablations."""
-    def span(r: dict[str, Any], name: str) -> str:
-        low, high = r[f"{name}_95"]
-        return f"{r[name]:.3f} ({low:.2f} to {high:.2f})"
-
-    lines = []
-    for kind in sorted({(r["architecture"], r["steps"]) for r in results["sweep"]}):
-        sweep = [r for r in results["sweep"] if (r["architecture"], r["steps"]) == kind]
-        none = next(r for r in sweep if r["method"] == "none")
-        lines += [f"### {kind[0]}, {kind[1]} steps", "",
-                  "| method | best of 8 settings | part absent | subject kept | both | quality | change elsewhere |",
-                  "|---|---|---|---|---|---|---|"]
-        names = list(dict.fromkeys(r["method"] for r in sweep))
-        for name in names:
-            r = best([r for r in sweep if r["method"] == name], none["quality"])
-            lines.append(f"| {name} | {r['setting']} | {span(r, 'absent')} | {span(r, 'kept')} | {span(r, 'both')} | "
-                         f"{r['quality']:.3f} | {r['collateral']:.3f} |")
-        lines += ["", "Subject kept / quality where at least so many parts are absent:", "",
-                  "| method | " + " | ".join(f"{level:g}" for level in LEVELS) + " |", "|---" * (len(LEVELS) + 1) + "|"]
-        for name in names[1:]:
-            cells = []
-            for level in LEVELS:
-                points = [none, *(r for r in sweep if r["method"] == name)]
-                pair = [at_level(points, level, axis) for axis in ("kept", "quality")]
-                cells.append("not reached" if None in pair else " / ".join(f"{value:.3f}" for value in pair))
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        ablations = [r for r in results["ablations"] if (r["architecture"], r["steps"]) == kind]
-        lines += ["", f"Ablations at scale {ablations[0]['setting']:g}:", "",
-                  "| form | part absent | subject kept | both | quality |", "|---|---|---|---|---|"]
-        lines += [f"| {r['method']} | {span(r, 'absent')} | {span(r, 'kept')} | {span(r, 'both')} | {r['quality']:.3f} |"
-                  for r in ablations]
-        lines.append("")
+    """Everything, in Markdown."""
+    reference, sets = results["reference"], results["pairs"].values()
+    lines = [f"Made by `{results['command']}` on {results['date']} ({results['machine']}). Pairs of each subject: "
+             + ", ".join(f"{s['name']} {s['each']} (seed {s['seed']})" for s in sets) + ".", "",
+             "### Success, one setting for all architectures", "", *overview(results["shared"]),
+             "### What was counted, one setting for all architectures", "", *details(results["shared"], reference),
+             "### Each method at its best setting for each architecture", "", *details(results["own"], reference),
+             "### Success by subject, each method at its best for the architecture", "", *by_subject(results["own"]),
+             "### Three times the strength", "", *details(results["stronger"], reference),
+             "### Irrelevant negatives", "", "Mean difference of the pixels (0 to 1); part absent, subject kept, clean.", "",
+             *irrelevant(results["irrelevant"]),
+             "### The curves: subject kept / clean where at least so many parts are absent (tuning pairs)", "",
+             *levels(results["sweep"]),
+             "### Ablations of the paper's form", ""]
+    for architecture, steps in kinds(results["ablations"]):
+        some = [r for r in results["ablations"] if r["architecture"] == architecture]
+        lines += [f"#### {architecture}, {steps} steps, scale {some[0]['setting']:g}", ""]
+        lines += table(["form", "success", "part absent", "subject kept", "clean", "quality"],
+                       [[r["method"], *(span(r, key) for key in ("success", "absent", "kept", "clean")), f"{r['quality']:.3f}"]
+                        for r in some])
     lines += ["### Where the negative's mass 1 - W lies", "",
-              "Over the picture, and on the part as a multiple of elsewhere; each row a layer, first and last step:", "",
-              "| architecture | layer | first step | last step | on the part, first | on the part, last |",
-              "|---|---|---|---|---|---|"]
+              "Over the picture, and on the part as a multiple of elsewhere; each row a layer, first and last step:", ""]
+    cells = []
     for found in results["mass"]:
         (first, last), (near, far) = ((rows[0], rows[-1]) for rows in (found["mass"], found["on_part_over_elsewhere"]))
-        lines += [f"| {found['architecture']} | {layer + 1} | {first[layer]:.3f} | {last[layer]:.3f} | {near[layer]:.2f} | "
-                  f"{far[layer]:.2f} |" for layer in range(len(first))]
-    return "\n".join([*lines, ""])
+        cells += [[found["architecture"], str(layer + 1), f"{first[layer]:.3f}", f"{last[layer]:.3f}", f"{near[layer]:.2f}",
+                   f"{far[layer]:.2f}"] for layer in range(len(first))]
+    lines += table(["architecture", "layer", "first step", "last step", "on the part, first", "on the part, last"], cells)
+    return "\n".join(lines)
 
 
-COLOURS = {"VSF": "#2a78d6", "NAG": "#eb6834", "NASA": "#1baf7a", "NegPip (flip)": "#eda100", "flip about the mean": "#e87ba4",
-           "CFG": "#4a3aa7", "DNG": "#e34948"}
+CONTEXT = ", in context"
+COLOURS = {"VSF": "#2a78d6", "VSF context": "#0b2f66", "NAG": "#eb6834", "NASA": "#1baf7a", "NegPip (flip)": "#eda100",
+           "flip about the mean": "#e87ba4", "CFG": "#4a3aa7", "DNG": "#e34948"}
 
 
 def curves(results: dict[str, Any], path: pathlib.Path) -> None:
-    """Part absent against subject kept, and against quality: a line a method."""
-    kinds = sorted({(r["architecture"], r["steps"]) for r in results["sweep"]})
-    figure, axes = pyplot.subplots(len(kinds), 2, figsize=(10, 4 * len(kinds)), squeeze=False)
-    for (architecture, steps), pair in zip(kinds, axes, strict=True):
+    """Part absent against subject kept, and against clean: a line a method, broken where its negative stands in context."""
+    sweeps = kinds(results["sweep"])
+    figure, axes = pyplot.subplots(len(sweeps), 2, figsize=(10, 4 * len(sweeps)), squeeze=False)
+    for (architecture, steps), pair in zip(sweeps, axes, strict=True):
         sweep = [r for r in results["sweep"] if (r["architecture"], r["steps"]) == (architecture, steps)]
-        none = next(r for r in sweep if r["method"] == "none")
-        for ax, axis, title in zip(pair, ("kept", "quality"), ("subject kept", "quality"), strict=True):
-            for name, colour in COLOURS.items():
+        none = one(sweep, method="none")
+        for ax, axis, title in zip(pair, ("kept", "clean"), ("subject kept", "clean where the subject is"), strict=True):
+            for name in names(sweep)[1:]:
                 points = [none, *(r for r in sweep if r["method"] == name)]
-                ax.plot([r["absent"] for r in points], [r[axis] for r in points], "o-", ms=5, lw=2, color=colour, label=name)
+                ax.plot([r["absent"] for r in points], [r[axis] for r in points], "o--" if CONTEXT in name else "o-", ms=4,
+                        lw=1.6, color=COLOURS[name.removesuffix(CONTEXT)], label=name)
             ax.set(xlabel="part absent", ylabel=title, title=f"{architecture}, {steps} steps", xlim=(0, 1))
             ax.grid(alpha=0.25)
             ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, fontsize=8, loc="lower left")
+    axes[0][0].legend(frameon=False, fontsize=7, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def bars(results: dict[str, Any], path: pathlib.Path) -> None:
-    """The ablations: pictures with the part gone and the subject there, with 95 % intervals."""
-    kinds = sorted({(r["architecture"], r["steps"]) for r in results["ablations"]})
-    figure, axes = pyplot.subplots(1, len(kinds), figsize=(1 + 3.4 * len(kinds), 4), squeeze=False)
-    for ax, (architecture, steps) in zip(axes[0], kinds, strict=True):
+    """The ablations: success, with 95 % intervals."""
+    found = kinds(results["ablations"])
+    figure, axes = pyplot.subplots(1, len(found), figsize=(1 + 3.4 * len(found), 4), squeeze=False)
+    for ax, (architecture, steps) in zip(axes[0], found, strict=True):
         rows = [r for r in results["ablations"] if (r["architecture"], r["steps"]) == (architecture, steps)]
-        values = np.array([r["both"] for r in rows])
-        spans = np.array([r["both_95"] for r in rows]).T
+        values = np.array([r["success"] for r in rows])
+        spans = np.array([r["success_95"] for r in rows]).T
         ax.barh([r["method"] for r in rows], values, xerr=np.abs(spans - values),
                 color=[COLOURS["VSF"] if r["method"] == "VSF" else "#b0b0ab" for r in rows], ecolor="#52514e")
-        ax.set(xlim=(0, 1), xlabel="part gone, subject there", title=f"{architecture}, {steps} steps")
+        ax.set(xlim=(0, 1), xlabel="success", title=f"{architecture}, {steps} steps")
         ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -119,19 +192,14 @@ def bars(results: dict[str, Any], path: pathlib.Path) -> None:
     pyplot.close(figure)
 
 
-def grid(sheet: Callable[[str, str, int], pathlib.Path], sweep: list[dict[str, Any]], architecture: str, steps: int,
-         path: pathlib.Path) -> None:
-    """One row a method at its best setting, one column a subject; the same noise in a column. sheet: evidence.Bench.sheet."""
-    rows = [r for r in sweep if (r["architecture"], r["steps"]) == (architecture, steps)]
-    none = next(r for r in rows if r["method"] == "none")
-    names = dict.fromkeys(r["method"] for r in rows)
-    chosen = [best([r for r in rows if r["method"] == name], none["quality"]) for name in names]
+def grid(results: dict[str, Any], architecture: str, path: pathlib.Path) -> None:
+    """One row a method at its best setting, the first pair of each subject in a column, whatever became of it."""
     strips = []
-    for r in chosen:
+    for r in (r for r in results["own"] if r["architecture"] == architecture):
         name = r["method"] if r["method"] == "none" else f"{r['method']}, {r['setting']}"
-        with Image.open(sheet(r["method"], r["rule"], steps)) as pictures:
+        with Image.open(r["sheet"]) as pictures:
             strips.append((name, pictures.crop((0, 0, pictures.width, 128)).convert("RGB")))
-    margin, height = 190, 132
+    margin, height = 260, 132
     out = Image.new("RGB", (margin + strips[0][1].width, height * len(strips)), "white")
     pen = ImageDraw.Draw(out)
     for line, (name, strip) in enumerate(strips):

@@ -12,6 +12,7 @@
   with a drawing. A pixel agrees if its colour is within TOLERANCE of the drawing's at that place or one pixel beside
   it. A clean picture has about 1; a torn or misshapen subject, wrong or saturated colours, haze, blotches and a
   damaged background lower it. A subject covers some 15 % of a picture: 0.85 is a picture without any subject.
+- box (0..1): the same, of the pixels of the subject's box (body, part and a margin) alone. success.py looks there.
 
 The CNN is tested on scenes it has never seen, as drawn and after a round trip through the autoencoder: `python
 testbed/score.py`.
@@ -77,8 +78,8 @@ def place_of(scene: scenes.Scene) -> tuple[float, float, float]:
     return (x - 64) / 32, (y - 64) / 32, 10 * (scene.scale - 0.95)
 
 
-def agreement(pictures: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
-    """Share of the pixels of `pictures` [n, 3, h, w] that agree with `drawings` (same shape) to within one pixel: [n]."""
+def agrees(pictures: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
+    """Which pixels of `pictures` [n, 3, h, w] agree with `drawings` (same shape) to within one pixel: bool [n, h, w]."""
     height, width = pictures.shape[2:]
     padded = functional.pad(drawings, (1, 1, 1, 1), mode="replicate")
     nearest = torch.full_like(pictures[:, 0], 9.0)
@@ -86,30 +87,59 @@ def agreement(pictures: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
         for dx in range(3):
             shifted = padded[:, :, dy : dy + height, dx : dx + width]
             nearest = torch.minimum(nearest, (pictures - shifted).square().sum(1))
-    return (nearest < TOLERANCE**2).float().mean((1, 2))
+    return nearest < TOLERANCE**2
 
 
-def quality(pictures: np.ndarray, wanted: list[scenes.Scene], places: torch.Tensor) -> np.ndarray:
-    """Quality [n] of uint8 pictures [n, h, w, 3] of the scenes `wanted`, whose bodies the network saw at `places` [n, 3]."""
-    best = torch.zeros(len(pictures))
+MARGIN = 8  # pixels around a subject's box: bodies stand up to 2.5 of them off, and what is torn out of one lies beside it
+
+
+def box_of(scene: scenes.Scene) -> tuple[slice, slice]:
+    """Rows and columns of the rectangle that a scene's subject takes, body and part, with the margin around it."""
+    whole = scenes.render(dataclasses.replace(scene, body=True, part=True)).astype(int)
+    empty = scenes.render(dataclasses.replace(scene, body=False, part=False, subject=None)).astype(int)
+    rows, columns = np.nonzero(np.abs(whole - empty).max(-1) > 24)
+    return tuple(slice(max(int(v.min()) - MARGIN, 0), int(v.max()) + 1 + MARGIN) for v in (rows, columns))
+
+
+def inside(wanted: list[scenes.Scene]) -> torch.Tensor:
+    """The boxes of scenes as masks, bool [n, 128, 128]."""
+    boxes: dict[tuple[str | None, str], tuple[slice, slice]] = {}
+    masks = torch.zeros(len(wanted), scenes.SIZE, scenes.SIZE, dtype=torch.bool)
+    for mask, scene in zip(masks, wanted, strict=True):
+        nominal = dataclasses.replace(scene, dx=0.0, dy=0.0, scale=0.95)
+        key = (scene.subject, scene.position)
+        if key not in boxes:
+            boxes[key] = box_of(nominal)
+        mask[boxes[key]] = True
+    return masks
+
+
+def quality(pictures: np.ndarray, wanted: list[scenes.Scene], places: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Quality [n] of uint8 pictures [n, h, w, 3] of the scenes `wanted`, whose bodies the network saw at `places` [n, 3]: of
+    the whole picture, and inside the subject's box. The better of two drawings, with the part and without, tells it."""
+    best = torch.zeros(2, len(pictures))
+    everywhere = torch.ones(len(pictures), scenes.SIZE, scenes.SIZE, dtype=torch.bool)
+    masks = torch.stack((everywhere, inside(wanted)))
     for part in (False, True):
         drawings = []
         for scene, (x, y, scale) in zip(wanted, places.tolist(), strict=True):
             fitted = dataclasses.replace(scene, part=part and scene.subject is not None, scale=0.95 + scale / 10)
             cx, cy = scenes.centre(dataclasses.replace(fitted, dx=0.0, dy=0.0))
             drawings.append(scenes.render(dataclasses.replace(fitted, dx=64 + 32 * x - cx, dy=64 + 32 * y - cy)))
-        best = torch.maximum(best, agreement(to_tensor(pictures), to_tensor(np.stack(drawings))))
-    return best.numpy()
+        same = agrees(to_tensor(pictures), to_tensor(np.stack(drawings)))
+        best = torch.maximum(best, (same & masks).sum((2, 3)) / masks.sum((2, 3)))
+    return best[0].numpy(), best[1].numpy()
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One entry per picture: bool, bool, bool, float."""
+    """One entry per picture: bool, bool, bool, float, float."""
 
     subject_kept: np.ndarray
     part_absent: np.ndarray
     colour_kept: np.ndarray
     quality: np.ndarray
+    box: np.ndarray
 
 
 def load(path: pathlib.Path = WEIGHTS) -> Scorer:
@@ -133,7 +163,7 @@ def score(model: Scorer, pictures: np.ndarray, wanted: list[scenes.Scene]) -> Sc
     index = torch.tensor([SUBJECTS.index(scene.subject) for scene in wanted])
     body, part = seen[rows, index] > 0, seen[rows, count + index] > 0
     colour = seen[:, 2 * count : -3].argmax(1) == torch.tensor([COLOURS.index(scene.colour) for scene in wanted])
-    return Score(body.numpy(), ~part.numpy(), colour.numpy(), quality(pictures, wanted, seen[:, -3:]))
+    return Score(body.numpy(), ~part.numpy(), colour.numpy(), *quality(pictures, wanted, seen[:, -3:]))
 
 
 @torch.no_grad()
@@ -155,7 +185,8 @@ def accuracy(model: Scorer, pictures: np.ndarray, drawn: list[scenes.Scene]) -> 
     colour = torch.tensor([COLOURS.index(scene.colour) for scene in drawn])
     result["colour"] = (logits[:, 2 * count : -3].argmax(1) == colour)[with_body].float().mean().item()
     some = [i for i in range(len(drawn)) if with_body[i]]
-    result["quality (mean)"] = float(quality(pictures[some], [drawn[i] for i in some], logits[some, -3:]).mean())
+    whole, box = quality(pictures[some], [drawn[i] for i in some], logits[some, -3:])
+    result["quality (mean)"], result["quality in the subject's box (mean)"] = float(whole.mean()), float(box.mean())
     return result
 
 

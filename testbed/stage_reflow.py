@@ -37,18 +37,17 @@ EMPTY_SHARE = 0.08
 SAVE_EVERY = 150
 
 
-def pairs(work: Workspace, file: str, teacher: str, count: int, steps: int) -> dict[str, torch.Tensor]:
-    """Ids [n, 32], noise and latents (float16 [n, 16, 16, 16]) that the teacher draws from it, its checkpoint's name given;
-    made in chunks that survive an interrupt."""
-    _, captions = work.dataset()
+def pairs(work: Workspace, file: str, model: denoiser.Model, count: int, steps: int) -> dict[str, torch.Tensor]:
+    """Ids [n, 32], noise and latents (float16 [n, 16, 16, 16]) that a model draws from it; made in chunks that survive an
+    interrupt."""
+    captions = [caption for _, caption in work.scenes()]
     chunk = min(CHUNK, count)
     done = work.load(file) or {
         "ids": torch.empty(0, text_encoder.MIN_LENGTH, dtype=torch.long),
         "noise": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
         "latents": torch.empty(0, *denoiser.LATENT_SHAPE).half(),
     }
-    model = stage_flow.load(work, teacher, teacher.removesuffix(".pt"))
-    for start in tqdm(range(len(done["ids"]), count, chunk), f"{file}: {teacher}", mininterval=5):
+    for start in tqdm(range(len(done["ids"]), count, chunk), file, mininterval=5):
         torch.manual_seed(work.seed + 1000 + start)
         words = [captions[i] if torch.rand(()) > EMPTY_SHARE else "" for i in torch.randint(len(captions), (chunk,))]
         ids, noise = text_encoder.tokens(words), torch.randn(chunk, *denoiser.LATENT_SHAPE)
@@ -100,8 +99,10 @@ class Batch:
     met: torch.Tensor
     sigma: torch.Tensor
 
-    def __post_init__(self) -> None:
-        self.mix = self.sigma[:, None, None, None]
+    @property
+    def mix(self) -> torch.Tensor:
+        """The noise's share, [n, 1, 1, 1]."""
+        return self.sigma[:, None, None, None]
 
     def states(self, text: torch.nn.Module) -> torch.Tensor:
         """The text encoder's states that are kept [n, length, 160]. All were attended, as in ComfyUI."""
@@ -119,21 +120,22 @@ class Batch:
 
 
 class Batches:
-    """Draws batches of pairs and of real pictures. `weights`: how often each real picture is drawn."""
+    """Draws batches of `size` from pairs and from real pictures, the latter given as latents [n, 16, 16, 16] and captions.
+    `weights`: how often each real picture is drawn."""
 
     def __init__(
         self,
-        work: Workspace,
         pairs: dict[str, torch.Tensor],
+        latents: torch.Tensor,
+        captions: list[str],
         shifted: Callable[[torch.Tensor], torch.Tensor],
         weights: torch.Tensor,
+        size: int,
     ) -> None:
-        _, captions = work.dataset()
-        self.work, self.pairs, self.shifted = work, pairs, shifted
-        self.latents, self.ids = work.require("latents.pt", "latents").float(), text_encoder.tokens(captions)
+        self.pairs, self.shifted, self.size = pairs, shifted, size
+        self.latents, self.ids = latents.float(), text_encoder.tokens(captions)
         self.weights, self.empty = weights, text_encoder.tokens([""])
         self.real_lengths = (self.ids != 0).sum(1)
-        self.size = work.budget(BATCH, 8)
         self.visited = shifted(torch.arange(1, 9) / 8)  # 8 steps visit all of these, 4 steps every other one
 
     def draw(self, seed: int, pair_share: float = PAIR_SHARE) -> Batch:
@@ -158,9 +160,9 @@ class Batches:
 
 
 def run(work: Workspace) -> None:
-    drawn = pairs(work, "pairs.pt", "flow.pt", work.budget(2000, 16), TEACHER_STEPS)
-    _, captions = work.dataset()
-    batches = Batches(work, drawn, denoiser.shifted, shares(captions))
+    drawn = pairs(work, "pairs.pt", stage_flow.load(work, "flow.pt", "flow"), work.budget(2000, 16), TEACHER_STEPS)
+    latents, (_, captions) = work.require("latents.pt", "latents"), work.dataset()
+    batches = Batches(drawn, latents, captions, denoiser.shifted, shares(captions), work.budget(BATCH, 8))
     total = work.budget(2600, 3)
     model = stage_flow.load(work, "flow.pt", "flow").requires_grad_(True)
     optimiser = MasterMuon(model, model.muon_names(), ema=0.995)

@@ -1,69 +1,154 @@
-"""Stage `students`: the same pictures from other architectures (student.py). Writes taught.pt; flux.pt and wan.pt
-with a picture each (4 steps over 8 steps); and their files of testbed/weights.
+"""Stage `students`: the same pictures from other architectures (student.py), learned from the finished model, whose files lie
+in weights/. Writes real.pt and taught.pt; a checkpoint and a picture of each student (4 steps over 8 steps); and its file of
+weights/.
 
-A student begins with nothing and learns what stage `reflow` learns: the straight lines between noise and the pictures that
-the finished model draws from it in 8 steps, and real pictures, as often as in stage `settle`. Towards the end there are few
-lines and many real pictures, as in stage `settle` again. The text encoder is the finished model's, and stays as it is.
+A student begins with nothing and learns, in one run, what stage `reflow` learns: the straight lines between noise and the
+pictures that the finished model draws from it in 8 steps, and real pictures, of which BARE_SHARE lack the part whatever the
+subject. Towards the end there are few lines and many real pictures, as in stage `settle`. The text encoder is the finished
+model's and stays as it is, so each caption is encoded once. The network computes in bfloat16 where the processor is faster with
+it than with float32 (optim.fast_dtype), from float32 weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import autoencoder
 import comfy.model_management
 import denoiser
+import numpy as np
 import scenes
-import stage_ae
 import stage_export
-import stage_flow
 import stage_reflow
 import stage_settle
 import text_encoder
 import torch
-from optim import MasterMuon
+from optim import MasterMuon, fast_dtype
+from safetensors.torch import load_file
 from student import STUDENTS, Student
-from tqdm import trange
-from workspace import Workspace, rate_at
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm, trange
+from workspace import Workspace, log, rate_at
 
-PAIRS = 8000
-PAIRS_UNTIL, LATE_PAIR_SHARE = 0.55, 0.1  # of the steps, and of the batch from there on
+REAL, PAIRS, CHUNK = 3000, 2000, 250
+BARE_SHARE = 0.3  # of the real pictures under a plain caption, how many lack the part: for every subject alike
+PAIRS_UNTIL, LATE_PAIR_SHARE = 0.55, 0.1  # of the run, and of the batch from there on
 PEAK_RATE = 1.5e-3
-SAVE_EVERY = 250
+SAVE_EVERY = 100
+
+
+@dataclasses.dataclass
+class Taught:
+    """What students learn from: a model and its autoencoder in float32, pairs that the model drew, latents of real pictures,
+    and the states [n, 32, 160] of all their texts, by token ids."""
+
+    model: denoiser.Model
+    decoder: autoencoder.TAESD
+    pairs: dict[str, torch.Tensor]
+    latents: torch.Tensor
+    drawn: list[tuple[scenes.Scene, str]]
+
+    def __post_init__(self) -> None:
+        self.captions = [caption for _, caption in self.drawn]
+        ids = torch.cat((text_encoder.tokens([*self.captions, ""]), self.pairs["ids"])).unique(dim=0)
+        with torch.no_grad():
+            states = torch.cat([text_encoder.encode(self.model.text, some) for some in ids.split(CHUNK)])
+        self.states = {tuple(row.tolist()): state for row, state in zip(ids, states, strict=True)}
+
+    def text(self, batch: stage_reflow.Batch) -> torch.Tensor:
+        """The states that a batch keeps, [n, length, 160]."""
+        return torch.stack([self.states[tuple(row.tolist())] for row in batch.ids])[:, : batch.length]
+
+
+def finished(work: Workspace) -> tuple[denoiser.Model, autoencoder.TAESD]:
+    """Denoiser with text encoder, and autoencoder, from the files that stage `export` wrote, in float32."""
+
+    def state(name: str) -> dict[str, torch.Tensor]:
+        return {key: value.float() for key, value in load_file(work.weights / f"vsf_testbed_{name}.safetensors").items()}
+
+    model, decoder = denoiser.Model(work.seed, torch.float32), autoencoder.build(work.seed)
+    model.denoiser.load_state_dict(state("sd3"))
+    model.text.load_state_dict(state("text"))
+    decoder.load_state_dict(state("vae"))
+    return model.requires_grad_(False), decoder.requires_grad_(False)
+
+
+def real_latents(work: Workspace, decoder: autoencoder.TAESD, drawn: list[tuple[scenes.Scene, str]]) -> torch.Tensor:
+    """Latents float16 [n, 16, 16, 16] of scenes; made in chunks that survive an interrupt."""
+    done = work.load("real.pt")
+    done = torch.empty(0, *denoiser.LATENT_SHAPE).half() if done is None else done
+    for start in tqdm(range(len(done), len(drawn), CHUNK), "real.pt", mininterval=5):
+        pictures = np.stack([scenes.render(scene) for scene, _ in drawn[start : start + CHUNK]])
+        done = torch.cat((done, autoencoder.encode(decoder, pictures)))
+        work.save("real.pt", done)
+    return done
+
+
+def prepare(work: Workspace) -> Taught:
+    model, decoder = finished(work)
+    drawn = work.scenes()[: work.budget(REAL, 32)]
+    return Taught(
+        model,
+        decoder,
+        stage_reflow.pairs(work, "taught.pt", model, work.budget(PAIRS, 16), 8),
+        real_latents(work, decoder, drawn),
+        drawn,
+    )
 
 
 def run(work: Workspace) -> None:
-    teacher = stage_flow.load(work, "settle.pt", "settle", torch.float32)
-    drawn = stage_reflow.pairs(work, "taught.pt", "settle.pt", work.budget(PAIRS, 16), 8)
-    for kind in STUDENTS.values():
-        weights = stage_settle.weights(work.scenes(), kind.bare_share, kind.bare, kind.hard)
-        train(work, kind(work.seed), stage_reflow.Batches(work, drawn, kind.shifted, weights), teacher.text)
+    taught = prepare(work)
+    for name in work.students or STUDENTS:
+        kind = STUDENTS[name]
+        train(work, kind(work.seed), taught)
         stage_export.write(work, f"vsf_testbed_{kind.name}", load(work, kind).network.state_dict(), **kind.metadata)
 
 
-def train(work: Workspace, model: Student, batches: stage_reflow.Batches, text: torch.nn.Module) -> None:
-    total, file = work.budget(model.steps, 3), f"{model.name}.pt"
-    optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.02, ema=0.998)
-    checkpoint = work.load(file)
-    if checkpoint is not None:
+def train(work: Workspace, model: Student, taught: Taught) -> None:
+    """The run of one student, taken up where it stopped: `model.steps` steps, or `work.minutes` if they are over sooner. The
+    schedule follows whichever is further."""
+    file, limit = f"{model.name}.pt", work.budget(model.steps, 3)
+    shares = stage_settle.weights(taught.drawn, BARE_SHARE, {}, ())
+    batches = stage_reflow.Batches(
+        taught.pairs, taught.latents, taught.captions, model.shifted, shares, work.budget(model.batch, 8)
+    )
+    optimiser = MasterMuon(model, model.muon_names(), weight_decay=0.02, ema=0.995)
+    checkpoint = work.load(file) or {"seconds": 0.0, "done": False}
+    if "optimiser" in checkpoint:
         optimiser.load_state_dict(checkpoint["optimiser"])
-    start = optimiser.steps
-    bar = trange(start, total, initial=start, total=total, desc=model.name, mininterval=5)
-    running = 0.0
+    if checkpoint["done"]:
+        return
+    start, running, begin = optimiser.steps, 0.0, time.monotonic() - checkpoint["seconds"]
     comfy.model_management.in_training = True  # rotations that autograd knows
+    dtype = fast_dtype()
+    log.info("%s: step %d of at most %d, in %s", model.name, start, limit, dtype)
+    bar = trange(start, limit, initial=start, total=limit, desc=model.name, mininterval=5)
     for step in bar:
-        share = stage_reflow.PAIR_SHARE if step < PAIRS_UNTIL * total else LATE_PAIR_SHARE
-        batch = batches.draw(work.seed * 1_000_003 + 41 + step, share)
-        batch.target, batch.met = (model.from_teacher(latents) for latents in (batch.target, batch.met))
-        with torch.no_grad():
-            states = batch.states(text)
-        loss = (model(batch.mixed, batch.sigma, states) - batch.velocity).square().mean()
+        seconds = time.monotonic() - begin
+        progress = max(step / limit, seconds / (60 * work.minutes))
+        if progress >= 1:
+            break
+        share = stage_reflow.PAIR_SHARE if progress < PAIRS_UNTIL else LATE_PAIR_SHARE
+        batch = model.adapt(batches.draw(work.seed * 1_000_003 + 41 + step, share))
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), sdpa_kernel(SDPBackend.MATH):
+            velocity = model(batch.mixed, batch.sigma, taught.text(batch))
+        loss = (model.weight(batch.sigma) * (velocity.float() - batch.velocity).square()).mean()
         loss.backward()
-        optimiser.step(rate_at(step, total, PEAK_RATE))
+        optimiser.step(rate_at(round(progress * limit), limit, PEAK_RATE) * min(1.0, (step + 1) / 30))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{running:.4f}")
-        if step % SAVE_EVERY == SAVE_EVERY - 1 or step == total - 1:
-            work.save(file, {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged()})
-            preview(work, type(model), text)
+        if step % SAVE_EVERY == SAVE_EVERY - 1:
+            save(work, file, optimiser, time.monotonic() - begin, False)
+    save(work, file, optimiser, time.monotonic() - begin, True)
+    log.info("%s: %d steps in %.0f minutes", model.name, optimiser.steps, (time.monotonic() - begin) / 60)
+    preview(work, load(work, type(model)), taught)
+
+
+def save(work: Workspace, file: str, optimiser: MasterMuon, seconds: float, done: bool) -> None:
+    state = {"optimiser": optimiser.state_dict(), "weights": optimiser.averaged(), "seconds": seconds, "done": done}
+    work.save(file, state)
 
 
 def load(work: Workspace, kind: type[Student]) -> Student:
@@ -73,11 +158,9 @@ def load(work: Workspace, kind: type[Student]) -> Student:
     return model.requires_grad_(False)
 
 
-def preview(work: Workspace, kind: type[Student], text: torch.nn.Module) -> None:
+def preview(work: Workspace, model: Student, taught: Taught) -> None:
     ids = text_encoder.tokens([pair.positive for pair in scenes.prompt_pairs(work.budget(16, 2))])
     noise = torch.randn(len(ids), *denoiser.LATENT_SHAPE, generator=torch.Generator().manual_seed(1))
-    model, decoder = load(work, kind), stage_ae.load(work)
-    with torch.no_grad():
-        states = text_encoder.encode(text, ids)
-    pictures = [p for steps in (4, 8) for p in autoencoder.decode(decoder, model.sample(states, noise, steps))]
-    scenes.contact_sheet(pictures, len(ids)).save(work.path(f"{kind.name}.png"))
+    states = text_encoder.encode(taught.model.text, ids)
+    pictures = [p for steps in (4, 8) for p in autoencoder.decode(taught.decoder, model.sample(states, noise, steps))]
+    scenes.contact_sheet(pictures, len(ids)).save(work.path(f"{model.name}.png"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import pathlib
 import time
 
@@ -28,9 +29,11 @@ def main() -> None:
     parser.add_argument("--stage", choices=(*STAGES, *AFTERWARDS), help="run this stage only")
     parser.add_argument("--quick", action="store_true", help="a few iterations of every stage (smoke test)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--students", nargs="+", default=(), help="which ones --stage students teaches (default: all)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end a student's run then, on the same schedule")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    work = Workspace(options.work, options.seed, options.quick)
+    work = Workspace(options.work, options.seed, options.quick, students=tuple(options.students), minutes=options.minutes)
     if options.quick:
         work.weights = options.work / "weights"
     for stage in [options.stage] if options.stage else STAGES:

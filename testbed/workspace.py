@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import pathlib
 import random
@@ -29,6 +30,10 @@ class Workspace:
     seed: int = 0
     quick: bool = False
     weights: pathlib.Path = pathlib.Path(__file__).resolve().parent / "weights"
+    students: tuple[str, ...] = ()
+    """Which ones stage `students` teaches; all without any."""
+    minutes: float = math.inf
+    """A student's run is over then, however many steps it has done."""
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

@@ -23,17 +23,26 @@ def test_bench(tmp_path):
 
 
 def test_evidence(tmp_path):
-    """One architecture, two methods; a second call finds all of it on disk."""
+    """One architecture, three methods; a second call finds all of it on disk."""
     command = [sys.executable, str(ROOT / "benchmarks" / "evidence.py"), "--quick", "--out", str(tmp_path),
-               "--architectures", "flux", "--methods", "VSF", "NASA"]
+               "--architectures", "flux", "--methods", "VSF", "NASA", "NAG, in context"]
+    written = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
         assert done.returncode == 0, done.stderr[-3000:]
+        written.append({file: file.stat().st_mtime_ns for file in (tmp_path / "counts").iterdir()})
+    assert written[0] == written[1]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert {row["method"] for row in results["sweep"]} == {"none", "VSF", "NASA"}
-    assert len(results["sweep"]) == 1 + 2 * 8
+    methods = {"none", "VSF", "NASA", "NAG, in context"}
+    assert len(results["sweep"]) == 1 + 3 * 8
+    assert {row["method"] for row in results["shared"]} == {row["method"] for row in results["own"]} == methods
+    assert {row["negative"] for row in results["irrelevant"]} == {"another subject's part", "an unknown word", "nothing"}
+    nothing = [row for row in results["irrelevant"] if row["negative"] == "nothing" and row["method"] == "VSF"]
+    assert [row["moved"] for row in nothing] == [0.0], "off is off"
     assert {"VSF", "no mask", "single blocks left out"} <= {row["method"] for row in results["ablations"]}
+    assert len({pairs["seed"] for pairs in results["pairs"].values()}) == 3, "tuning pairs are not report pairs"
     assert len(results["mass"][0]["mass"][0]) == 3, "layers"
-    assert "| NASA |" in (tmp_path / "table.md").read_text()
+    text = (tmp_path / "table.md").read_text()
+    assert "| NASA |" in text and "python dev.py evidence --quick" in text
     for name in ("curves", "ablations", "grid-flux", "mass-flux"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
