@@ -46,7 +46,6 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = "VSF context" if "VSFContrast" in NODES else "VSF"
 """What the others are paired with."""
-TUNING_STEPS = 4
 OTHERS = dict(zip(scenes.SUBJECTS, (*scenes.SUBJECTS[1:], scenes.SUBJECTS[0]), strict=True))
 NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
     "own part": lambda pair: pair.negative,
@@ -182,9 +181,14 @@ class Evidence:
     def tuning(self) -> list[Job]:
         """All that is needed before a setting can be chosen."""
         jobs = [self.none(a, pairs, steps) for a in self.architectures for pairs in self.sets
-                for steps in {*self.steps, TUNING_STEPS}]
-        return jobs + [self.job(a, "tuning", TUNING_STEPS, name, setting) for a in self.architectures for name in self.methods
+                for steps in self.steps]
+        return jobs + [self.job(a, "tuning", self.first, name, setting) for a in self.architectures for name in self.methods
                        for setting in METHODS[name].settings]
+
+    @property
+    def first(self) -> int:
+        """The number of steps at which settings are chosen."""
+        return self.steps[0]
 
     @functools.cache  # noqa: B019  one object a process
     def limits(self, architecture: str, steps: int) -> dict[str, float]:
@@ -208,8 +212,8 @@ class Evidence:
 
     @functools.cache  # noqa: B019
     def sweep(self, architecture: str) -> tuple[dict[str, Any], ...]:
-        rows = [self.row(self.none(architecture, "tuning", TUNING_STEPS), "")]
-        rows += [self.row(self.job(architecture, "tuning", TUNING_STEPS, name, setting), setting) for name in self.methods
+        rows = [self.row(self.none(architecture, "tuning", self.first), "")]
+        rows += [self.row(self.job(architecture, "tuning", self.first, name, setting), setting) for name in self.methods
                  for setting in METHODS[name].settings]
         return tuple(rows)
 
@@ -229,15 +233,15 @@ class Evidence:
             for steps in self.steps:
                 tables["shared"].append((self.none(a, "report", steps), ""))
                 tables["shared"] += [(self.job(a, "report", steps, name, s), s) for name, s in shared.items()]
-            tables["own"].append((self.none(a, "report", TUNING_STEPS), ""))
+            tables["own"].append((self.none(a, "report", self.first), ""))
             for name in self.methods:
                 own, strong = self.best(name, [a]), METHODS[name].stronger(shared[name])
-                tables["own"].append((self.job(a, "report", TUNING_STEPS, name, own), own))
-                tables["stronger"].append((self.job(a, "report", TUNING_STEPS, name, strong), strong))
-                tables["irrelevant"] += [(self.job(a, "report", TUNING_STEPS, name, shared[name], negative=n), shared[name])
+                tables["own"].append((self.job(a, "report", self.first, name, own), own))
+                tables["stronger"].append((self.job(a, "report", self.first, name, strong), strong))
+                tables["irrelevant"] += [(self.job(a, "report", self.first, name, shared[name], negative=n), shared[name])
                                          for n in IRRELEVANT]
             scale = pipeline.SCALES[a]
-            tables["ablations"] += [(Job(a, self.sets["report"], TUNING_STEPS, name, rule(scale)), scale)
+            tables["ablations"] += [(Job(a, self.sets["report"], self.first, name, rule(scale)), scale)
                                     for name, rule in (ABLATIONS | ABLATIONS_OF.get(a, {})).items()]
         return tables
 
@@ -302,17 +306,17 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6, help="report pairs of each subject (100 for a headline)")
     parser.add_argument("--tuning-each", type=int, default=2, help="tuning pairs of each subject")
     parser.add_argument("--calibration-each", type=int, default=20, help="pairs of each subject that say what is clean")
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], help="settings are chosen at the first of them")
     parser.add_argument("--architectures", nargs="+", choices=pipeline.SCALES, default=list(pipeline.SCALES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--quick", action="store_true", help="a picture of each subject: tries the command, shows nothing")
+    parser.add_argument("--quick", action="store_true", help="a picture of each subject in one step: tries the command")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".cache" / "evidence")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # sample only: phase, index, number of processes
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
     sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
-    steps = [TUNING_STEPS] if options.quick else options.steps
+    steps = [1] if options.quick else options.steps
     evidence = Evidence(Bench(options.out), sets, options.architectures, steps, options.methods)
     if options.child:
         sample(evidence, options.child[0], *map(int, options.child[1:]))
