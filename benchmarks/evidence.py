@@ -44,7 +44,7 @@ import success
 from tqdm import tqdm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-REFERENCE = "VSF context" if "VSFContrast" in NODES else "VSF"
+REFERENCE = "VSF context" if "VSFPrompt" in NODES else "VSF"
 """What the others are paired with."""
 OTHERS = dict(zip(scenes.SUBJECTS, (*scenes.SUBJECTS[1:], scenes.SUBJECTS[0]), strict=True))
 NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {

@@ -83,14 +83,6 @@ def dng_rule(context: bool) -> Callable[[tuple[float, float, float]], evaluate.R
     return rule
 
 
-def contrast_rule(strength: float) -> evaluate.Rule:
-    """The context rule, by the node."""
-    def prepare(case: evaluate.Case) -> tuple[Any, Any, Any, float]:
-        context = evaluate.stack(case.pipe, case.contexts)
-        return NODES["VSFContrast"].execute(case.pipe.model, context, strength, 0.0, 1.0).args[0], case.positive, None, 1.0
-    return evaluate.Rule(str(strength), prepare)
-
-
 def from_one(setting: Any) -> Any:
     """Three times as far from 1, where the method is off: NAG's and CFG's scales."""
     first, *rest = setting if isinstance(setting, tuple) else (setting,)
@@ -106,10 +98,10 @@ DNGS = ((1, 0.2, 0.05), (2, 0.2, 0.05), (5, 0.01, 0.2), (5, 0.2, 0.05), (5, 0.2,
         (10, 0.5, 0.2))
 CONTEXT = ", in context"
 STRENGTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-_CONTRAST = (Method("VSF context", STRENGTHS, contrast_rule),) if "VSFContrast" in NODES else ()
+_PROMPT = (Method("VSF context", STRENGTHS, lambda s: evaluate.prompt_rule(NODES, s)),) if "VSFPrompt" in NODES else ()
 METHODS = {method.name: method for method in (
     Method("VSF", (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0), in_attention(lambda s: VSFAttention, lambda s: s)),
-    *_CONTRAST,
+    *_PROMPT,
     *(Method(name + (CONTEXT if context else ""), settings, rule, stronger) for context in (False, True)
       for name, settings, rule, stronger in (
           ("NAG", NAGS, in_attention(lambda s: rivals.NAG(*s), context=context), from_one),

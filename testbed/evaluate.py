@@ -6,6 +6,7 @@ picture sheets.
 Rules:
 - none                no negative, CFG 1
 - CFG c               the part as ordinary negative prompt at CFG c
+- VSF context s       VSFPrompt with strength s: the negative in the prompt's context
 - VSF a, b            VSFGuidance with scale a and bias b, the negative from VSFTextEncode (no padding)
 - padding kept a, b   the same with the negative from an ordinary text-encode node, its padding included
 - whole flip a        the negative's embedding times -a appended to the positive's: keys and values are both flipped
@@ -58,10 +59,12 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`prepare(case)` -> (model, positive, negative or None, cfg) for one batch of one subject."""
+    """`prepare(case)` -> (model, positive, negative or None, cfg) for one batch of one subject; of one picture where the rule
+    belongs to a prompt."""
 
     name: str
     prepare: Callable[[Case], tuple[Any, Any, Any, float]]
+    one_by_one: bool = False
 
 
 def none_rule() -> Rule:
@@ -80,6 +83,17 @@ def vsf_rule(nodes: dict[str, Any], scale: float, bias: float, padding: bool = F
         return model, case.positive, None, 1.0
 
     return Rule(f"{'padding kept' if padding else 'VSF'} {scale:g}, {bias:g}", prepare)
+
+
+def prompt_rule(nodes: dict[str, Any], strength: float) -> Rule:
+    """VSFPrompt, whose model and positive are made for each other."""
+
+    def prepare(case: Case) -> tuple[Any, Any, Any, float]:
+        (prompt,) = case.prompts
+        model, positive = nodes["VSFPrompt"].execute(case.pipe.model, case.pipe.clip, prompt, case.negative, strength).args
+        return model, positive, None, 1.0
+
+    return Rule(f"VSF context {strength:g}", prepare, one_by_one=True)
 
 
 def whole_flip_rule(scale: float) -> Rule:
@@ -119,7 +133,8 @@ def generate(
     """uint8 pictures [n, 128, 128, 3], one a pair; the noise of pair k is that of seed first_seed + k whatever the rule.
     `negative`: what must not be there, the same for all pairs of a subject."""
     pictures = np.empty((len(pairs), scenes.SIZE, scenes.SIZE, 3), np.uint8)
-    for members in by_subject(pairs).values():
+    batches = [[i] for i in range(len(pairs))] if rule.one_by_one else by_subject(pairs).values()
+    for members in batches:
         case = Case(pipe, [pairs[i].positive for i in members], negative(pairs[members[0]]))
         model, positive, other, cfg = rule.prepare(case)
         seeds = [first_seed + i for i in members]
@@ -205,13 +220,15 @@ def main() -> None:
         "--padding-scales", type=float, nargs="*", default=[1, 2, 4], help="scales for the padding-kept rule (bias 0)"
     )
     parser.add_argument("--flip-scales", type=float, nargs="*", default=[1, 2, 4])
-    parser.add_argument("--picture", type=pathlib.Path, help="write a before/after picture of the first scale and bias here")
+    parser.add_argument("--picture", type=pathlib.Path, help="write a before/after picture of the first strength or scale here")
     parser.add_argument("--cfg", type=float, nargs="*", default=[2, 4])
+    parser.add_argument("--strengths", type=float, nargs="*", default=[], help="for the context rule")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     rules = [none_rule(), *map(cfg_rule, options.cfg)]
-    if options.scales or options.padding_scales:
+    if options.scales or options.padding_scales or options.strengths:
         nodes = pipeline.pack_nodes()
+        rules += [prompt_rule(nodes, strength) for strength in options.strengths]
         rules += [vsf_rule(nodes, scale, bias) for bias in options.biases for scale in options.scales]
         rules += [vsf_rule(nodes, scale, 0.0, padding=True) for scale in options.padding_scales]
     rules += map(whole_flip_rule, options.flip_scales)
@@ -219,7 +236,8 @@ def main() -> None:
     pipe = pipeline.Pipeline(options.weights, options.architecture)
     scorer = score.load(options.weights / "vsf_testbed_scorer.safetensors")
     if options.picture:
-        rule = vsf_rule(nodes, options.scales[0], options.biases[0])
+        one = options.strengths
+        rule = prompt_rule(nodes, one[0]) if one else vsf_rule(nodes, options.scales[0], options.biases[0])
         picture = before_after(pipe, rule, scenes.prompt_pairs(options.count), options.steps[0])
         picture.save(options.picture, quality=92)
         return

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 TESTBED = Path(__file__).resolve().parents[2] / "testbed"
 sys.path.append(str(TESTBED))
@@ -132,3 +134,31 @@ def test_change_away_is_counted_away(wanted, bare, boxes):
     strip[:, :8] = (255, 0, 255)
     expected = (~boxes)[:, :8].sum((1, 2)) / (~boxes).sum((1, 2))
     assert np.abs(success.changed_away(strip, bare, wanted) - expected).max() <= 0.005
+
+
+@pytest.fixture(scope="module")
+def judged(model) -> list[dict]:
+    """80 pictures judged by eye before the score was looked at, and what the score says of them."""
+    found = json.loads((TESTBED / "pictures" / "judged.json").read_text())
+    sheet = np.asarray(Image.open(TESTBED / "pictures" / "judged.png").convert("RGB"))
+    size, pairs = scenes.SIZE, scenes.prompt_pairs(16, found["seed"])
+    corners = [(k // 10 * size, k % 10 * size) for k in range(len(found["pictures"]))]
+    pictures = np.stack([sheet[y:y + size, x:x + size] for y, x in corners])
+    seen = score.score(model, pictures, [pairs[one["pair"]].scene for one in found["pictures"]])
+    rows = []
+    for one, absent, kept, box in zip(found["pictures"], seen.part_absent, seen.subject_kept, seen.box, strict=True):
+        limit = found["limits"][one["architecture"]][pairs[one["pair"]].scene.subject]
+        rows.append({**one, "seen_absent": absent, "seen_kept": kept, "clean": box >= limit})
+    return rows
+
+
+def test_the_score_agrees_with_the_eye(judged):
+    """README's table. Damage that shows at first sight is what clean must not let through."""
+    assert len(judged) == 80
+
+    def clean(damage: str) -> float:
+        return np.mean([row["clean"] for row in judged if row["damage"] == damage])
+    assert clean("none") == 1.0
+    assert clean("plain") <= 0.2
+    assert np.mean([row["absent"] == row["seen_absent"] for row in judged]) >= 0.85
+    assert np.mean([row["kept"] == row["seen_kept"] for row in judged]) >= 0.85
