@@ -2,7 +2,7 @@
 each method at its best on pictures that no setting was chosen on.
 
     python dev.py evidence                 every method, setting and architecture; takes up where it stopped
-    python dev.py evidence --each 100      a headline: 100 report pairs a subject, hours
+    python dev.py evidence --each 100 --tables shared own      a headline: 100 report pairs a subject, hours
     python dev.py evidence --quick         a few pictures, to try the command
 
 Every picture is sampled by ComfyUI from the same prompts and the same noise. What is counted: testbed/score.py, success.py.
@@ -171,6 +171,7 @@ class Evidence:
     architectures: list[str]
     steps: list[int]
     methods: list[str]
+    tables: tuple[str, ...] = TABLES
 
     def none(self, architecture: str, pairs: str, steps: int) -> Job:
         return Job(architecture, self.sets[pairs], steps, "none", evaluate.none_rule())
@@ -243,7 +244,7 @@ class Evidence:
             scale = pipeline.SCALES[a]
             tables["ablations"] += [(Job(a, self.sets["report"], self.first, name, rule(scale)), scale)
                                     for name, rule in (ABLATIONS | ABLATIONS_OF.get(a, {})).items()]
-        return tables
+        return {part: jobs if part in self.tables else [] for part, jobs in tables.items()}
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Every table's rows. Each of the main ones is paired with REFERENCE: gained, lost, and McNemar's p."""
@@ -303,12 +304,13 @@ def sample(evidence: Evidence, phase: str, index: int, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=6, help="report pairs of each subject (100 for a headline)")
+    parser.add_argument("--each", type=int, default=5, help="report pairs of each subject (100 for a headline)")
     parser.add_argument("--tuning-each", type=int, default=2, help="tuning pairs of each subject")
     parser.add_argument("--calibration-each", type=int, default=20, help="pairs of each subject that say what is clean")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], help="settings are chosen at the first of them")
     parser.add_argument("--architectures", nargs="+", choices=pipeline.SCALES, default=list(pipeline.SCALES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--quick", action="store_true", help="a picture of each subject in one step: tries the command")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".cache" / "evidence")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # sample only: phase, index, number of processes
@@ -317,7 +319,8 @@ def main() -> None:
     each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
     sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
     steps = [1] if options.quick else options.steps
-    evidence = Evidence(Bench(options.out), sets, options.architectures, steps, options.methods)
+    evidence = Evidence(Bench(options.out), sets, options.architectures, steps, options.methods,
+                        tuple(options.tables))
     if options.child:
         sample(evidence, options.child[0], *map(int, options.child[1:]))
         return
@@ -332,8 +335,9 @@ def main() -> None:
     print(text)
     (options.out / "table.md").write_text(text)
     figures.curves(results, options.out / "curves.png")
-    figures.bars(results, options.out / "ablations.png")
-    for a in options.architectures:
+    if results["ablations"]:
+        figures.bars(results, options.out / "ablations.png")
+    for a in options.architectures if results["own"] else ():
         figures.grid(results, a, options.out / f"grid-{a}.png")
     for part in ("sweep", *TABLES):
         for r in results[part]:

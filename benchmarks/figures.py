@@ -116,35 +116,46 @@ def levels(rows: Rows) -> list[str]:
     return lines
 
 
-def tables(results: dict[str, Any]) -> str:
-    """Everything, in Markdown."""
-    reference, sets = results["reference"], results["pairs"].values()
-    lines = [f"Made by `{results['command']}` on {results['date']} ({results['machine']}). Pairs of each subject: "
-             + ", ".join(f"{s['name']} {s['each']} (seed {s['seed']})" for s in sets) + ".", "",
-             "### Success, one setting for all architectures", "", *overview(results["shared"]),
-             "### What was counted, one setting for all architectures", "", *details(results["shared"], reference),
-             "### Each method at its best setting for each architecture", "", *details(results["own"], reference),
-             "### Success by subject, each method at its best for the architecture", "", *by_subject(results["own"]),
-             "### Three times the strength", "", *details(results["stronger"], reference),
-             "### Irrelevant negatives", "", "Mean difference of the pixels (0 to 1); part absent, subject kept, clean.", "",
-             *irrelevant(results["irrelevant"]),
-             "### The curves: subject kept / clean where at least so many parts are absent (tuning pairs)", "",
-             *levels(results["sweep"]),
-             "### Ablations of the paper's form", ""]
-    for architecture, steps in kinds(results["ablations"]):
-        some = [r for r in results["ablations"] if r["architecture"] == architecture]
+def ablations(rows: Rows) -> list[str]:
+    lines: list[str] = []
+    for architecture, steps in kinds(rows):
+        some = [r for r in rows if r["architecture"] == architecture]
         lines += [f"#### {architecture}, {steps} steps, scale {some[0]['setting']:g}", ""]
         lines += table(["form", "success", "part absent", "subject kept", "clean", "quality"],
                        [[r["method"], *(span(r, key) for key in ("success", "absent", "kept", "clean")), f"{r['quality']:.3f}"]
                         for r in some])
-    lines += ["### Where the negative's mass 1 - W lies", "",
-              "Over the picture, and on the part as a multiple of elsewhere; each row a layer, first and last step:", ""]
+    return lines
+
+
+def masses(found: list[dict[str, Any]]) -> list[str]:
     cells = []
-    for found in results["mass"]:
-        (first, last), (near, far) = ((rows[0], rows[-1]) for rows in (found["mass"], found["on_part_over_elsewhere"]))
-        cells += [[found["architecture"], str(layer + 1), f"{first[layer]:.3f}", f"{last[layer]:.3f}", f"{near[layer]:.2f}",
+    for one_of in found:
+        (first, last), (near, far) = ((rows[0], rows[-1]) for rows in (one_of["mass"], one_of["on_part_over_elsewhere"]))
+        cells += [[one_of["architecture"], str(layer + 1), f"{first[layer]:.3f}", f"{last[layer]:.3f}", f"{near[layer]:.2f}",
                    f"{far[layer]:.2f}"] for layer in range(len(first))]
-    lines += table(["architecture", "layer", "first step", "last step", "on the part, first", "on the part, last"], cells)
+    return table(["architecture", "layer", "first step", "last step", "on the part, first", "on the part, last"], cells)
+
+
+def tables(results: dict[str, Any]) -> str:
+    """All that was made, in Markdown."""
+    reference, sets = results["reference"], results["pairs"].values()
+    lines = [f"Made by `{results['command']}` on {results['date']} ({results['machine']}). Pairs of each subject: "
+             + ", ".join(f"{s['name']} {s['each']} (seed {s['seed']})" for s in sets) + ".", ""]
+    shared, own = results["shared"], results["own"]
+    for title, made in (
+            ("Success, one setting for all architectures", overview(shared)),
+            ("What was counted, one setting for all architectures", details(shared, reference)),
+            ("Each method at its best setting for each architecture", details(own, reference)),
+            ("Success by subject, each method at its best for the architecture", by_subject(own)),
+            ("Three times the strength", details(results["stronger"], reference)),
+            ("Irrelevant negatives: mean difference of the pixels (0 to 1); part absent, subject kept, clean",
+             irrelevant(results["irrelevant"])),
+            ("The curves: subject kept / clean where at least so many parts are absent (tuning pairs)",
+             levels(results["sweep"])),
+            ("Ablations of the paper's form", ablations(results["ablations"])),
+            ("Where the negative's mass 1 - W lies, over the picture, and on the part as a multiple of elsewhere",
+             masses(results["mass"]))):
+        lines += [f"### {title}", "", *made] if len(made) > 3 else []
     return "\n".join(lines)
 
 

@@ -25,7 +25,8 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 def of(spans: Spans, *roles: Role) -> list[slice]:
-    return [s for role, s in spans if role in roles]
+    """Where these stand. "P" is all of the prompt's rows: its padding (B) is no other method's concern."""
+    return [s for role, s in spans if role in roles or (role == "B" and "P" in roles)]
 
 
 def _put(z: Tensor, spans: list[slice], values: Tensor) -> None:

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT / "testbed"), str(ROOT / "tests" / "helpers"), str(ROOT
 import comfy_env  # noqa: E402, F401  (before comfy)
 import pipeline  # noqa: E402
 
-pipeline.load_pack(ROOT)  # as vsf_pack
+NODES = pipeline.pack_nodes(ROOT)  # loads the pack as vsf_pack
 
 import cases  # noqa: E402
 import comfy.ldm.modules.attention as comfy_attention  # noqa: E402
@@ -140,6 +140,9 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     node = time.perf_counter() - start
     runs = {"no negative": step(plain)}
     runs |= {name: step(guided(*settings)) for name, settings in METHODS.items()}
+    if "VSFContrast" in NODES:  # the lane holds the whole text, padding included: what VSFPrompt leaves out costs less
+        context = case.conditioning(shape.text + WORDS, 1)
+        runs["VSF context"] = step(NODES["VSFContrast"].execute(plain, context, 1.0, 0.0, 1.0).args[0])
     runs["CFG"] = step(plain, cfg=3.0)
     if device.type == "cpu":
         runs["no negative, by ComfyUI's default for a CPU (sub-quadratic)"] = step(default)

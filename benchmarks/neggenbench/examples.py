@@ -35,6 +35,20 @@ def with_strength(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
+def in_context(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The same with the context rule: VSFPrompt, with the slot {strength}, in the place of VSFGuidance and its text encoder."""
+    workflow = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in workflow.items()}
+    (rule,) = (node for node, entry in workflow.items() if entry["class_type"] == "VSFGuidance")
+    model, text = (workflow[rule]["inputs"][name] for name in ("model", "negative"))
+    clip = workflow.pop(text[0])["inputs"]["clip"]
+    workflow[rule] = {"class_type": "VSFPrompt", "_meta": {"title": "VSFPrompt"},
+                      "inputs": {"prompt": "{prompt}", "negative": "{negative}", "strength": "{strength}", "model": model,
+                                 "clip": clip}}
+    (sampler,) = (entry for entry in workflow.values() if entry["inputs"].get("model") == [rule, 0])
+    sampler["inputs"]["positive"] = [rule, 1]
+    return workflow
+
+
 def sd35(info: dict[str, Any]) -> dict[str, Any]:
     """The pack's own workflow for SD3.5 Large Turbo."""
     recipe = dataclasses.replace(RECIPES[0], **SLOTS)
@@ -78,7 +92,13 @@ def kontext(info: dict[str, Any]) -> dict[str, Any]:
                     for node, (kind, inputs) in edit.items()}
 
 
-EXAMPLES = {"sd35_large_turbo.json": sd35, "sd35_then_kontext.json": kontext, "testbed.json": testbed}
+EXAMPLES = {
+    "sd35_large_turbo.json": sd35,
+    "sd35_large_turbo_context.json": lambda info: in_context(sd35(info)),
+    "sd35_then_kontext.json": kontext,
+    "testbed.json": testbed,
+    "testbed_context.json": lambda info: in_context(testbed(info)),
+}
 
 
 def main() -> None:

@@ -624,6 +624,7 @@ def test_examples_are_what_the_recipes_say(comfyui):
 @pytest.mark.parametrize(("name", "own"), [
     ("sd35_large_turbo.json", {"output": "With VSF", "scale": 2.0, "bias": 0.2}),
     ("sd35_large_turbo.json", {"output": "Without a negative"}),
+    ("sd35_large_turbo_context.json", {"output": "With VSF", "strength": 1.0}),
     ("sd35_then_kontext.json", {}),
 ])
 def test_examples_lack_nothing_but_the_models(comfyui, name, own):
@@ -637,7 +638,8 @@ def test_examples_lack_nothing_but_the_models(comfyui, name, own):
 
 
 def test_testbed_from_prompts_to_table(comfyui, tmp_path):
-    """Two rows on the real server, judged by the exact scorer over HTTP; the table says what scoring the files says."""
+    """A row for each rule on the real server, judged by the exact scorer over HTTP; the table says what scoring the files
+    says."""
     wanted = scenes.prompt_pairs(4)
     (tmp_path / "pairs.json").write_text(json.dumps([testbed_judge.pair(pair) for pair in wanted]))
     testbed = examples.FOLDER / "testbed.json"
@@ -645,6 +647,7 @@ def test_testbed_from_prompts_to_table(comfyui, tmp_path):
         arguments = [
             "--row", f"None={testbed}", "output=Without a negative",
             "--row", f"VSF={testbed}", "output=With VSF", "paper=VSF Quality",
+            "--row", f"VSF Prompt={examples.FOLDER / 'testbed_context.json'}", "output=With VSF", "strength=1",
             "--set", f"scale={testbed_workflows.SCALE}", f"bias={testbed_workflows.BIAS}",
             "--server", comfyui.address, "--pairs", str(tmp_path / "pairs.json"), "--first-seed", "7",
             "--judge-url", f"{endpoint}/v1", "--judge-model", "testbed scorer", "--out", str(tmp_path / "out"),
@@ -662,8 +665,9 @@ def test_testbed_from_prompts_to_table(comfyui, tmp_path):
         assert row_["quality"]["mean"] == pytest.approx(seen.quality.mean(), abs=1e-3)
         assert row_["seconds"] > 0
         assert f"| {row_['name']} | 8 | {row_['positive']['mean']:.3f} (" in (tmp_path / "out" / "table.md").read_text()
-    none, vsf = found["rows"]
-    assert vsf["negative"]["mean"] > none["negative"]["mean"], "the negative removed nothing"
+    none, *rules = found["rows"]
+    assert len(rules) == 2
+    assert all(rule["negative"]["mean"] > none["negative"]["mean"] for rule in rules), "the negative removed nothing"
 
     # the very picture that the demo workflow gives without this runner
     pair, info = wanted[0], comfyui.get_json("/object_info")
