@@ -32,7 +32,7 @@ import figures
 import intervals
 import numpy as np
 import torch
-from methods import ABLATIONS, ABLATIONS_OF, METHODS, NODES, in_attention
+from methods import ABLATIONS, ABLATIONS_OF, METHODS, in_attention
 
 # isort: split
 import evaluate
@@ -44,8 +44,8 @@ import success
 from tqdm import tqdm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-REFERENCE = "VSF context" if "VSFPrompt" in NODES else "VSF"
-"""What the others are paired with."""
+REFERENCE = "VSF context"
+"""What the others are paired with, where it is among the methods."""
 OTHERS = dict(zip(scenes.SUBJECTS, (*scenes.SUBJECTS[1:], scenes.SUBJECTS[0]), strict=True))
 NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
     "own part": lambda pair: pair.negative,
@@ -187,6 +187,10 @@ class Evidence:
                        for setting in METHODS[name].settings]
 
     @property
+    def reference(self) -> str:
+        return REFERENCE if REFERENCE in self.methods else self.methods[0]
+
+    @property
     def first(self) -> int:
         """The number of steps at which settings are chosen."""
         return self.steps[0]
@@ -247,10 +251,10 @@ class Evidence:
         return {part: jobs if part in self.tables else [] for part, jobs in tables.items()}
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Every table's rows. Each of the main ones is paired with REFERENCE: gained, lost, and McNemar's p."""
+        """Every table's rows. Each of the main ones is paired with the reference: gained, lost, and McNemar's p."""
         tables = {part: [self.row(job, setting) for job, setting in jobs] for part, jobs in self.report().items()}
         for rows in (tables["shared"], tables["own"], tables["stronger"]):
-            references = {(r["architecture"], r["steps"]): r for r in rows if r["method"] == REFERENCE}
+            references = {(r["architecture"], r["steps"]): r for r in rows if r["method"] == self.reference}
             for r in rows:
                 other = references.get((r["architecture"], r["steps"]))
                 r["paired"] = other and intervals.mcnemar(r["each"], other["each"])
@@ -328,7 +332,7 @@ def main() -> None:
         sample_apart(phase)
     results: dict[str, Any] = {
         **evidence.rows(), "mass": [attention(evidence.bench, a, max(steps)) for a in options.architectures],
-        "reference": REFERENCE, "pairs": {name: dataclasses.asdict(s) for name, s in sets.items()},
+        "reference": evidence.reference, "pairs": {name: dataclasses.asdict(s) for name, s in sets.items()},
         "command": " ".join(["python dev.py evidence", *sys.argv[1:]]), "date": datetime.date.today().isoformat(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"}
     text = figures.tables(results)

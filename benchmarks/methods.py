@@ -98,10 +98,9 @@ DNGS = ((1, 0.2, 0.05), (2, 0.2, 0.05), (5, 0.01, 0.2), (5, 0.2, 0.05), (5, 0.2,
         (10, 0.5, 0.2))
 CONTEXT = ", in context"
 STRENGTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-_PROMPT = (Method("VSF context", STRENGTHS, lambda s: evaluate.prompt_rule(NODES, s)),) if "VSFPrompt" in NODES else ()
 METHODS = {method.name: method for method in (
     Method("VSF", (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0), in_attention(lambda s: VSFAttention, lambda s: s)),
-    *_PROMPT,
+    Method("VSF context", STRENGTHS, lambda s: evaluate.prompt_rule(NODES, s)),
     *(Method(name + (CONTEXT if context else ""), settings, rule, stronger) for context in (False, True)
       for name, settings, rule, stronger in (
           ("NAG", NAGS, in_attention(lambda s: rivals.NAG(*s), context=context), from_one),

@@ -140,9 +140,9 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     node = time.perf_counter() - start
     runs = {"no negative": step(plain)}
     runs |= {name: step(guided(*settings)) for name, settings in METHODS.items()}
-    if "VSFContrast" in NODES:  # the lane holds the whole text, padding included: what VSFPrompt leaves out costs less
-        context = case.conditioning(shape.text + WORDS, 1)
-        runs["VSF context"] = step(NODES["VSFContrast"].execute(plain, context, 1.0, 0.0, 1.0).args[0])
+    # the lane holds the whole text, padding included: VSFPrompt leaves that out, and costs less
+    context = case.conditioning(shape.text + WORDS, 1)
+    runs["VSF context"] = step(NODES["VSFContrast"].execute(plain, context, 1.0, 0.0, 1.0).args[0])
     runs["CFG"] = step(plain, cfg=3.0)
     if device.type == "cpu":
         runs["no negative, by ComfyUI's default for a CPU (sub-quadratic)"] = step(default)

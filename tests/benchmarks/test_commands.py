@@ -15,7 +15,7 @@ def test_bench(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert {"VSF, bias 0", "NAG", "NASA", "CFG"} <= {row["method"] for row in results["forward"]}
+    assert {"VSF, bias 0", "VSF context", "NAG", "NASA", "CFG"} <= {row["method"] for row in results["forward"]}
     assert {(row["negatives"], row["tokens"]) for row in results["attention"]} == {(1, 4), (2, 12)}
     assert all(row["time_ratio"] > 0 for part in ("forward", "attention") for row in results[part])
     assert (tmp_path / "speed.png").stat().st_size > 1000
