@@ -1,13 +1,14 @@
-"""Build the shipped workflows/*.json: two pictures or videos of one seed side by side, without a negative and with VSF.
+"""Build the shipped workflows/*.json: VSF Prompt beside the model, one sampler, one picture or video.
 
     python tools/build_workflows.py          writes them (and the testbed's demo workflow)
 
-Models, starting values and prompts are in recipes.py; this is the layout. tests/server checks that the files are what this
-builds and that the real ComfyUI and its real frontend accept them.
+Next to it stands the same without a negative, bypassed. Models and prompts are in recipes.py; this is the layout. tests/server
+checks that the files are what this builds and that the real ComfyUI and its real frontend accept them.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -18,31 +19,36 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 FPS = 16
 
+BYPASSED = 4  # a node's mode in ComfyUI (LiteGraph's LGraphEventMode.BYPASS)
+WITH, WITHOUT = "With VSF", "Without a negative"  # titles of the nodes that save
+
 HOW_TO = """## A negative prompt at CFG 1
 
-1. **Green box:** what the {thing} shows. **Red box:** what must not be in it.
-   Name a *thing*, in 2 to 4 words: `{negative}`.
-   Not `no {negative}`, not `low quality, blurry`: there is no thing to push away in those.
-2. **Run.** Both {thing}s have the same seed: left without a negative, right with VSF.
-3. **Still there?** Raise `scale` first, in steps of 0.5.
-4. **Too much?** You see it: flat patches, wrong colours, a subject that dissolves. Lower `scale`, or raise `bias` (gentler).
-5. **Rough edges?** `end_percent` a little below 1 leaves the last steps to clean up; too low, and the thing comes back.
+1. **{box}**: above, what the {thing} shows; below, what must not be in it.
+   A *thing*, in one to four words: `{negative}`. One a line. Not `no {negative}`, and not `low quality`: it removes things.
+2. **Run.**
+3. **Still there?** Raise `strength`, up to 2. **The {thing} suffers?** Lower it. 0 is off.
 
-`scale` 0 is off: exactly the left {thing}. Leave CFG at 1: VSF is the negative prompt, the sampler's own is not used.
+Leave CFG at 1.
 
-**Where `scale` {scale:g} and `bias` {bias:g} come from:** {source}"""
+**Another {thing}:** set `control after generate` of the seed to `randomize`.
+
+**What did it change?** The group on the right makes the same {thing} without the negative. It is switched off: hold Ctrl, \
+drag a frame over its nodes, press Ctrl+B, run again.
+
+*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
 
 
 @dataclasses.dataclass
 class Parts:
     """What the columns hand on."""
 
-    models: list[Out]  # of each expert
+    models: list[Out]  # of each expert, as loaded
     clip: Out
     vae: Out
+    guided: list[Out] = dataclasses.field(default_factory=list)  # the models with the negative inside
     positive: Out | None = None
     zero: Out | None = None  # the sampler's own negative
-    negative: Out | None = None  # VSF's
     latent: Out | None = None
     seed: Out | None = None
     custom: dict[str, Out] | None = None  # what SamplerCustomAdvanced wants beside a guider and a latent
@@ -79,19 +85,24 @@ def links_note(files: list[dict], note: str) -> str:
     return "\n".join([*lines, "", "```", *tree, "```", *(["", note] if note else [])])
 
 
+def thing(recipe: Recipe) -> str:
+    """What a recipe makes, in a word."""
+    return "video" if recipe.video else "picture"
+
+
 def notes(column: Column, recipe: Recipe) -> None:
     """How to use it, and where the models are."""
     column.y = 10  # no group around them
-    words = {name: getattr(recipe, name) for name in ("negative", "scale", "bias", "source")}
-    text = HOW_TO.format(thing="video" if recipe.video else "picture", **words)
-    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=400)
+    box = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt"
+    text = HOW_TO.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.title.removeprefix("VSF "))
+    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=500)
     found = model_files(recipe)
     height = 200 + 50 * len(found) + len(recipe.note) // 3
     column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
 
 
 def loaders(column: Column, recipe: Recipe) -> Parts:
-    """Step 1: the models, ready for VSF Guidance or a sampler."""
+    """Step 1: the models, ready for VSF Prompt or a sampler."""
     models, last = [], None
     for expert in recipe.experts:
         loaded = model_file(recipe, expert)
@@ -122,35 +133,33 @@ def loaders(column: Column, recipe: Recipe) -> Parts:
 
 
 def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
-    """Step 2: what is wanted, and what is not."""
-    thing = "video" if recipe.video else "picture"
-    clip = {"clip": parts.clip}
-    shown = column.add(
-        "CLIPTextEncode", recipe.positive, title=f"Prompt (what the {thing} shows)", colours=GREEN, links=clip
-    )
-    negative = column.add(
-        "VSFTextEncode", recipe.negative, title="VSF negative (what must not be there)", colours=RED, links=clip
-    )
-    parts.negative, parts.positive = (negative, "CONDITIONING"), (shown, "CONDITIONING")
+    """Step 2: what is wanted, and what is not. Two experts each have a VSF Prompt, which read the same two texts."""
+    texts = {}
+    if len(recipe.experts) > 1:
+        shown = column.add("PrimitiveStringMultiline", recipe.positive, title=f"What the {thing(recipe)} shows", colours=GREEN)
+        unwanted = column.add("PrimitiveStringMultiline", recipe.negative, title="What must not be in it", colours=RED)
+        texts = {"prompt": (shown, "STRING"), "negative": (unwanted, "STRING")}
+    for expert, model in zip(recipe.experts, parts.models, strict=True):
+        words = ("", "") if texts else (recipe.positive, recipe.negative)
+        name = f"VSF Prompt: {expert.name}" if expert.name else None
+        height = 200 if texts else None
+        links = {"model": model, "clip": parts.clip, **texts}
+        made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
+        parts.guided.append((made, "MODEL"))
+        parts.positive = parts.positive or (made, "positive")  # of the same text, one is as good as the other
     if recipe.guidance is not None:
-        guided = column.add(
-            "FluxGuidance", recipe.guidance, title="Guidance of Flux.1 dev", links={"conditioning": parts.positive}
-        )
+        links = {"conditioning": parts.positive}
+        guided = column.add("FluxGuidance", recipe.guidance, title="Guidance of Flux.1 dev", links=links)
         parts.positive = (guided, "CONDITIONING")
-    zero = column.add(
-        "ConditioningZeroOut",
-        title="The sampler's own negative (unused at CFG 1)",
-        links={"conditioning": (shown, "CONDITIONING")},
-    )
-    parts.zero = (zero, "CONDITIONING")
-    column.close("Step 2 - Prompts")
+    column.close("Step 2 - Prompt and negative", ORANGE)
 
 
 def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
-    """Step 3: what both pictures share."""
-    thing = "video" if recipe.video else "picture"
-    size = f"{thing.capitalize()} size"
-    title = f"Seed of both {thing}s"
+    """Step 3: what the comparison shares."""
+    size = f"{thing(recipe).capitalize()} size"
+    zero = "The sampler's own negative (unused at CFG 1)"
+    made = column.add("ConditioningZeroOut", title=zero, links={"conditioning": parts.positive})
+    parts.zero = (made, "CONDITIONING")
     if recipe.start_image:
         start = column.add("LoadImage", recipe.start_image, "image", title="Start picture")
         links = {"positive": parts.positive, "negative": parts.zero, "vae": parts.vae, "start_image": (start, "IMAGE")}
@@ -167,12 +176,12 @@ def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
         parts.custom = {
             "sigmas": (column.add(recipe.scheduler, recipe.steps, *recipe.size, links=sides), "SIGMAS"),
             "sampler": (column.add("KSamplerSelect", recipe.sampler), "SAMPLER"),
-            "noise": (column.add("RandomNoise", recipe.seed, "fixed", title=title), "NOISE"),
+            "noise": (column.add("RandomNoise", recipe.seed, "fixed", title="Seed"), "NOISE"),
         }
     else:
         parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size), "LATENT")
     if not parts.custom:
-        parts.seed = (column.add("PrimitiveInt", recipe.seed, "fixed", title=title), "INT")
+        parts.seed = (column.add("PrimitiveInt", recipe.seed, "fixed", title="Seed"), "INT")
     column.close("Step 3 - Size and seed")
 
 
@@ -200,44 +209,50 @@ def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out], titl
             *(recipe.sampler, recipe.scheduler, number * half, (number + 1) * half, "disable" if last else "enable"),
         )
         links = {"model": model, **words, "latent_image": latent, **({"noise_seed": parts.seed} if first else {})}
-        options = {"share": (number, len(models)), "title": f"{title}: {expert.name}", "links": links}
+        options = {"title": f"{title}: {expert.name}", "links": links}
         latent = (column.add("KSamplerAdvanced", *settings, **options), "LATENT")
     return latent
 
 
-def result(column: Column, recipe: Recipe, parts: Parts, guided: bool) -> None:
-    """A column with a sampler and what follows it; with VSF Guidance in front, or room for it."""
-    title = "With VSF" if guided else "Without a negative"
-    colours = BLUE if guided else None
-    models, widgets = list(parts.models), (recipe.scale, recipe.bias, 0.0, 1.0)
-    if not guided:
-        column.skip(SHAPES["VSFGuidance"].height)
-    else:
-        for number, (expert, model) in enumerate(zip(recipe.experts, parts.models, strict=True)):
-            name = f"VSF Guidance: {expert.name}" if expert.name else None
-            options = {"title": name, "colours": BLUE, "links": {"model": model, "negative": parts.negative}}
-            models[number] = (column.add("VSFGuidance", *widgets, share=(number, len(models)), **options), "MODEL")
-    latent = sample(column, recipe, parts, models, title)
+def result(column: Column, recipe: Recipe, parts: Parts, guided: bool) -> Column:
+    """Samplers, and beside them what they make; all of it bypassed where it is without a negative. The column after it."""
+    first = len(column.graph.nodes)
+    title, prefix = (WITH, "VSF/with") if guided else (WITHOUT, "VSF/without")
+    latent = sample(column, recipe, parts, parts.guided if guided else parts.models, title)
     images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
-    prefix = "VSF/with" if guided else "VSF/without"
+    column.close("Step 4 - Sample" if guided else f"Compare: {WITHOUT.lower()} (switched off)")
+    column = Column(column.graph, column.right, 430)
     if recipe.video:
         video = (column.add("CreateVideo", FPS, 8, links={"images": images}), "VIDEO")
-        column.add("SaveVideo", prefix, "auto", "auto", title=title, colours=colours, links={"video": video})
+        column.add("SaveVideo", prefix, "auto", "auto", title=title, links={"video": video})
     else:
-        column.add("SaveImage", prefix, title=title, colours=colours, links={"images": images})
-    column.close("Step 4 - With VSF" if guided else title, *([ORANGE] if guided else []))
+        column.add("SaveImage", prefix, title=title, links={"images": images})
+    column.close(f"Step 5 - {thing(recipe).capitalize()}" if guided else "Compare: Ctrl+B on the nodes switches them on")
+    for node in column.graph.nodes[first:]:
+        node["mode"] = 0 if guided else BYPASSED
+    return Column(column.graph, column.right, 320)
 
 
 def build(recipe: Recipe) -> dict:
     """One workflow."""
     graph = Graph(recipe.core)
-    notes(column := Column(graph, 0, 430), recipe)
-    parts = loaders(column := Column(graph, column.right + 10, 340), recipe)
+    notes(column := Column(graph, 0, 390), recipe)
+    parts = loaders(column := Column(graph, column.right + 10, 330), recipe)
     prompts(column := Column(graph, column.right, 400), recipe, parts)
+    if len(recipe.experts) > 1:  # that column is long already
+        column = Column(graph, column.right, 330)
     size_and_seed(column, recipe, parts)
-    for guided in (False, True):
-        result(column := Column(graph, column.right, 380 * len(recipe.experts)), recipe, parts, guided)
+    column = result(Column(graph, column.right, 320), recipe, parts, guided=True)
+    result(column, recipe, parts, guided=False)
     return graph.workflow()
+
+
+def with_comparison(workflow: dict) -> dict:
+    """The same workflow with its comparison switched on."""
+    result = copy.deepcopy(workflow)
+    for node in result["nodes"]:
+        node["mode"] = 0
+    return result
 
 
 def files() -> dict[Path, str]:

@@ -127,6 +127,6 @@ def storm(canvas: Scaled, time: float, bolts: bool) -> None:
 
 
 DRAWINGS = {  # file without its ending
-    "Wan 2.2 14B Lightning T2V - VSF negative": train,
-    "Wan 2.2 14B Lightning I2V - VSF negative": storm,
+    "VSF Wan 2.2 T2V Lightning": train,
+    "VSF Wan 2.2 I2V Lightning": storm,
 }

@@ -1,4 +1,4 @@
-"""`python dev.py demo`: the demo workflow in the real ComfyUI, without a negative and with VSF on the same seeds.
+"""`python dev.py demo`: the demo workflow in the real ComfyUI, without a negative and with VSF Prompt on the same seeds.
 
 Writes every picture and a labelled sheet of them into demo/ and prints the paths. The server's log stays in demo/server.log.
 """
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import testbed_workflows
+from build_workflows import WITH, WITHOUT
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer, ServerError
 from PIL import Image, ImageDraw, ImageFont
 from recipes import RECIPES, Recipe
@@ -28,7 +29,7 @@ def without_and_with(
     """Run the demo workflow, or another recipe's twin, once; its two pictures as ComfyUI saved them, workflow inside."""
     prompt = testbed_workflows.to_api(testbed_workflows.demo(pair, seed, recipe), info)
     found = {prompt[node]["_meta"]["title"]: io.BytesIO(files[0]) for node, files in server.run(prompt).items()}
-    return {"without": Image.open(found["Without a negative"]), "with": Image.open(found["With VSF"])}
+    return {"without": Image.open(found[WITHOUT]), "with": Image.open(found[WITH])}
 
 
 def sheet(rows: list[tuple[tuple[str, str], list[dict[str, Picture]]]], zoom: int = 2) -> Picture:
@@ -43,7 +44,7 @@ def sheet(rows: list[tuple[tuple[str, str], list[dict[str, Picture]]]], zoom: in
     lefts = [gap + number * (2 * width + 4 * gap) for number in range(pairs)]
     for left in lefts:
         draw.text((left, 8), "without a negative", INK, large)
-        draw.text((left + width + gap, 8), "with VSF, same seed", INK, large)
+        draw.text((left + width + gap, 8), "VSF Prompt, same seed", INK, large)
     for number, ((positive, negative), found) in enumerate(rows):
         top = head + number * (height + label + gap)
         draw.text((gap, top + 2), f"prompt: {positive}", INK, small)
@@ -70,7 +71,7 @@ def run(base: Path) -> None:
                     then = time.monotonic()
                     pictures = without_and_with(server, info, pair, seed)
                     for kind, picture in pictures.items():
-                        words = f"{pair[0]} - seed {seed} - {'no negative' if kind == 'without' else 'VSF ' + pair[1]}"
+                        words = f"{pair[0]} - seed {seed} - {'no negative' if kind == 'without' else 'without ' + pair[1]}"
                         (OUT / f"{words.replace(', ', ' - ')}.png").write_bytes(picture.fp.getvalue())
                     found.append(pictures)
                     print(

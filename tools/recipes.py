@@ -2,7 +2,7 @@
 
 Files, settings and latent sizes are those of ComfyUI's own template for the model, named in `template`. It has none for
 SD3.5 Large Turbo and SDXL Lightning: theirs are those of the models' own pages. Nothing here was tuned on the model itself,
-which could not be run where this was made; `source` says where scale and bias come from, and the workflow's note repeats it.
+which could not be run where this was made, and the workflow's note says so.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ class Recipe:
     vae: str  # its address; none: it is in the checkpoint
     text_type: str  # as the CLIP loader calls it; none for three encoders
     steps: int
-    scale: float
-    bias: float
-    source: str  # where scale and bias come from
     positive: str
     negative: str
     seed: int
@@ -80,10 +77,6 @@ def expert(root: str, task: str, lora: str, noise: str) -> Expert:
     )
 
 
-SMALL_MODEL = (
-    "measured on this pack's small testbed model and not on {model}, which could not be run where this was made. "
-    "Take them as a place to begin, and tune."
-)
 WAN = {  # what Wan 2.2's workflows share
     "text": (f"{WAN21}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",),
     "vae": f"{WAN22}/vae/wan_2.1_vae.safetensors",
@@ -92,19 +85,15 @@ WAN = {  # what Wan 2.2's workflows share
     "size": (640, 640),
     "frames": 81,
     "steps": 4,
-    "scale": 1.7,
-    "bias": 0.2,
-    "source": "the VSF authors' README, for Wan 2.1 1.3B with a CausVid LoRA. On a 14B model with a lightx2v LoRA they used "
-    "0.1 and 0.3: go down toward that if the video breaks.",
 }
 WAN_NOTE = (
     "Wan 2.2 is two models: the high noise one does the first two steps, the low noise one the last two. Each has a "
-    "VSF Guidance of its own with the same negative; change both."
+    "VSF Prompt of its own, and both read the green and the red box. Change `strength` in both."
 )
 
 RECIPES = (
     Recipe(
-        title="SD3.5 Large Turbo - VSF negative",
+        title="VSF SD3.5 Large Turbo",
         template="",
         experts=(Expert(f"{HUB}/stabilityai/stable-diffusion-3.5-large-turbo/resolve/main/sd3.5_large_turbo.safetensors"),),
         text=(
@@ -115,48 +104,38 @@ RECIPES = (
         vae="",
         text_type="",
         steps=8,
-        scale=2.0,
-        bias=0.2,
-        source="the VSF authors' 3.3 and 0.2, converted: their code shows the picture one more, unflipped copy of the "
-        "negative, so that their 3.3 is about 2 in the paper's own equation, which this pack computes.",
         positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
         negative="pointed hat",
         seed=20251122,
         note="The model's page asks you to log in and accept its licence before the download.",
     ),
     Recipe(
-        title="Flux.1 schnell - VSF negative",
+        title="VSF Flux.1 schnell",
         template="flux_schnell_full_text_to_image",
         experts=(Expert(f"{HUB}/Comfy-Org/flux1-schnell/resolve/main/flux1-schnell.safetensors"),),
         text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
         vae=FLUX_VAE,
         text_type="flux",
         steps=4,
-        scale=2.5,
-        bias=0.2,
-        source="the VSF authors' later demo (2 to 3, and 0.2). Their Flux code differs from their paper.",
         positive="a cosy living room on Christmas Eve, fireplace, armchairs, warm evening light",
-        negative="christmas tree",
+        negative="decorated tree",
         seed=20251123,
     ),
     Recipe(
-        title="Flux.1 dev - VSF negative",
+        title="VSF Flux.1 dev",
         template="flux_dev_full_text_to_image",
         experts=(Expert(f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),),
         text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
         vae=FLUX_VAE,
         text_type="flux",
         steps=20,
-        scale=3.8,
-        bias=0.2,
-        source="the VSF authors' script. They report that it does little on dev.",
         positive="a street cafe in Paris on a rainy evening, people walking past, wet cobblestones, reflections of the lamps",
         negative="open umbrellas",
         seed=20251124,
         guidance=3.5,
     ),
     Recipe(
-        title="Flux.2 Klein 4B - VSF negative",
+        title="VSF Flux.2 Klein 4B",
         template="image_flux2_klein_text_to_image",
         experts=(Expert(f"{KLEIN}/diffusion_models/flux-2-klein-4b.safetensors"),),
         text=(f"{KLEIN}/text_encoders/qwen_3_4b.safetensors",),
@@ -165,15 +144,12 @@ RECIPES = (
         latent="EmptyFlux2LatentImage",
         scheduler="Flux2Scheduler",
         steps=4,
-        scale=1.75,
-        bias=0.0,
-        source=SMALL_MODEL.format(model="Flux.2 Klein"),
         positive="photo of a smiling snowman in a front garden, red scarf, children's sledge, bright winter morning",
         negative="carrot nose",
         seed=20251125,
     ),
     Recipe(
-        title="Z-Image-Turbo - VSF negative",
+        title="VSF Z-Image-Turbo",
         template="image_z_image_turbo",
         experts=(Expert(f"{Z_IMAGE}/diffusion_models/z_image_turbo_bf16.safetensors"),),
         text=(f"{Z_IMAGE}/text_encoders/qwen_3_4b.safetensors",),
@@ -182,15 +158,12 @@ RECIPES = (
         shift=("ModelSamplingAuraFlow", 3.0),
         sampler="res_multistep",
         steps=8,
-        scale=1.75,
-        bias=0.0,
-        source=SMALL_MODEL.format(model="Z-Image"),
         positive="photo of a bicycle leaning against a red brick wall, cobbled street, early morning light, long shadows",
-        negative="bicycle wheels",
+        negative="wheels",
         seed=20251126,
     ),
     Recipe(
-        title="Krea 2 Turbo - VSF negative",
+        title="VSF Krea 2 Turbo",
         template="image_krea2_turbo_t2i",
         experts=(Expert(f"{KREA2}/diffusion_models/krea2_turbo_fp8_scaled.safetensors"),),
         text=(f"{KREA2}/text_encoders/qwen3vl_4b_fp8_scaled.safetensors",),
@@ -198,9 +171,6 @@ RECIPES = (
         text_type="krea2",
         latent="EmptyLatentImage",
         steps=8,
-        scale=1.75,
-        bias=0.0,
-        source=SMALL_MODEL.format(model="Krea 2"),
         positive="film still of a medieval knight in full armour on horseback at the edge of a misty forest, dawn",
         negative="steel helmet",
         seed=20251127,
@@ -209,7 +179,7 @@ RECIPES = (
         "prompt is used as you write it.",
     ),
     Recipe(
-        title="Qwen-Image Lightning - VSF negative",
+        title="VSF Qwen-Image Lightning",
         template="image_qwen_image",
         experts=(
             Expert(
@@ -223,16 +193,12 @@ RECIPES = (
         shift=("ModelSamplingAuraFlow", 3.1),
         size=(1328, 1328),
         steps=8,
-        scale=1.0,
-        bias=0.08,
-        source="the VSF authors' default for Qwen-Image, at 50 steps and without a LoRA. Take them as a place to begin, "
-        "and tune.",
         positive="photo of a small bakery in an old town at dusk, warm light in the window, loaves of bread, wet pavement",
         negative="shop sign",
         seed=20251128,
     ),
     Recipe(
-        title="SDXL Lightning - VSF negative",
+        title="VSF SDXL Lightning",
         template="",
         experts=(Expert(f"{HUB}/ByteDance/SDXL-Lightning/resolve/main/sdxl_lightning_4step.safetensors"),),
         text=(),
@@ -241,17 +207,14 @@ RECIPES = (
         latent="EmptyLatentImage",
         scheduler="sgm_uniform",
         steps=4,
-        scale=1.75,
-        bias=0.0,
-        source=SMALL_MODEL.format(model="SDXL"),
         positive="photo of a sailing boat on a calm mountain lake at sunrise, pine trees on the shore, soft mist",
         negative="white sails",
         seed=20251129,
         note="The file is for 4 steps, no more and no fewer: its authors have others for 2 and 8. For another SDXL checkpoint "
-        "take their LoRA, `sdxl_lightning_4step_lora.safetensors`, in a *Load LoRA* before VSF Guidance.",
+        "take their LoRA, `sdxl_lightning_4step_lora.safetensors`, in a *Load LoRA* before VSF Prompt.",
     ),
     Recipe(
-        title="Wan 2.2 14B Lightning T2V - VSF negative",
+        title="VSF Wan 2.2 T2V Lightning",
         template="video_wan2_2_14B_t2v",
         experts=(expert(WAN22, "t2v", "v1.1", "high"), expert(WAN22, "t2v", "v1.1", "low")),
         latent="EmptyHunyuanLatentVideo",
@@ -263,7 +226,7 @@ RECIPES = (
         **WAN,
     ),
     Recipe(
-        title="Wan 2.2 14B Lightning I2V - VSF negative",
+        title="VSF Wan 2.2 I2V Lightning",
         template="video_wan2_2_14B_i2v",
         experts=(expert(WAN22, "i2v", "v1", "high"), expert(WAN22, "i2v", "v1", "low")),
         latent="WanImageToVideo",

@@ -12,7 +12,7 @@ from recipes import RECIPES, Recipe
 from workflow_graph import dump
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "testbed" / "comfy_pack" / "workflows" / "VSF demo - remove a part.json"
+DEMO = ROOT / "testbed" / "comfy_pack" / "workflows" / "VSF demo.json"
 
 # What the demo shows: (prompt, negative). The testbed knows these words: see testbed/scenes.py.
 PAIRS = (
@@ -24,7 +24,8 @@ PAIRS = (
     ("a blue cup in the center, night", "handle"),
 )
 SEEDS = (7, 8)
-SIZE, SCALE, BIAS = 128, 1.75, 0.0
+SIZE = 128
+SCALE, BIAS = 1.75, 0.0  # of the paper's form
 
 LORA = "vsf_testbed_lora.safetensors"  # testbed_lora.py makes it
 
@@ -98,7 +99,7 @@ def demo(
     recipe: Recipe = RECIPES[0],
     **changes: object,
 ) -> dict:
-    """A recipe's twin at the testbed's picture size and its own strength, with words that the testbed knows.
+    """A recipe's twin at the testbed's picture size with words that the testbed knows, its comparison switched on.
 
     ModelSamplingAuraFlow makes a model count time from 0 to 1, and the testbed's counts to 1000 as SD3 does: its place is
     taken by ModelSamplingSD3, which is the same otherwise.
@@ -106,21 +107,23 @@ def demo(
     size = SIZE * shrink(recipe)
     if recipe.shift:
         changes = {"shift": ("ModelSamplingSD3", recipe.shift[1]), **changes}
-    values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size), "scale": SCALE, "bias": BIAS}
-    return twin(build_workflows.build(dataclasses.replace(recipe, **values | changes)))
+    values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size)}
+    workflow = build_workflows.build(dataclasses.replace(recipe, **values | changes))
+    return twin(build_workflows.with_comparison(workflow))
 
 
 _DEMO_NOTE = """## The testbed's demo
 
-The same workflow as *SD3.5 Large Turbo - VSF negative* with the testbed's small models: it runs on a CPU in seconds.
+The same workflow as *VSF SD3.5 Large Turbo* with the testbed's small models, and the comparison
+switched on: it runs on a CPU in seconds.
 
-It knows these subjects; name the part in the red box to have it left out:
+It knows these subjects (the upper box of VSF Prompt) and their parts (the lower one: what must not be there):
 
 {pairs}
 
 Colours: red, blue, yellow, green, purple. Places: `in the center`, `on the left`, `on the right`. Light: `day`, `night`.
 
-Turn `scale` up and down to see how strength works; 0 is exactly the left picture."""
+`strength` 0 is off: both pictures are the same."""
 
 
 def demo_files() -> dict[Path, str]:
@@ -133,10 +136,13 @@ def demo_files() -> dict[Path, str]:
 
 
 def to_api(workflow: dict, object_info: dict) -> dict:
-    """A UI workflow's API form, as the frontend's own conversion gives it for the plain nodes used here."""
+    """A UI workflow's API form, as the frontend's own conversion gives it for the plain nodes used here: without those that
+    are bypassed, from which no other takes anything."""
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
+        if node["mode"] == build_workflows.BYPASSED:
+            continue
         if node["type"] not in object_info:
             if node["type"] in ("MarkdownNote", "Note"):
                 continue
@@ -158,3 +164,25 @@ def to_api(workflow: dict, object_info: dict) -> dict:
             "_meta": {"title": node.get("title", node["type"])},
         }
     return prompt
+
+
+def paper_form(prompt: dict, scale: float = SCALE, bias: float = BIAS) -> dict:
+    """An API prompt with VSF Guidance, VSF Text Encode and CLIP Text Encode in the place of each VSF Prompt."""
+    result, positives = copy.deepcopy(prompt), {}
+    for number, node in prompt.items():
+        if node["class_type"] == "VSFPrompt":
+            inputs, shown, unwanted = node["inputs"], f"{number}01", f"{number}02"
+            positives[number] = shown
+            guidance = {"model": inputs["model"], "negative": [unwanted, 0], "scale": scale, "bias": bias,
+                        "start_percent": 0.0, "end_percent": 1.0}  # fmt: skip
+            for name, kind, values in (
+                (number, "VSFGuidance", guidance),
+                (shown, "CLIPTextEncode", {"clip": inputs["clip"], "text": inputs["prompt"]}),
+                (unwanted, "VSFTextEncode", {"clip": inputs["clip"], "text": inputs["negative"]}),
+            ):
+                result[name] = {"class_type": kind, "inputs": values, "_meta": {"title": kind}}
+    for node in result.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in positives and value[1] == 1:
+                node["inputs"][name] = [positives[value[0]], 0]
+    return result

@@ -23,35 +23,35 @@ from recipes import RECIPES
 from testbed_lora import write_lora
 
 CARDS = {  # file without its ending: two prompts with their negatives and seeds
-    "SD3.5 Large Turbo - VSF negative": (
+    "VSF SD3.5 Large Turbo": (
         ("a red car in the center, day", "wheels", 7),
         ("a blue house in the center, night", "roof", 7),
     ),
-    "Flux.1 schnell - VSF negative": (
+    "VSF Flux.1 schnell": (
         ("a green car in the center, night", "wheels", 7),
         ("a purple airplane in the center, day", "wings", 7),
     ),
-    "Flux.1 dev - VSF negative": (
+    "VSF Flux.1 dev": (
         ("a purple sailboat in the center, day", "sails", 7),
         ("a red airplane in the center, day", "wings", 7),
     ),
-    "Flux.2 Klein 4B - VSF negative": (
+    "VSF Flux.2 Klein 4B": (
         ("a yellow car in the center, day", "wheels", 7),
         ("a green tree in the center, day", "apples", 7),
     ),
-    "Z-Image-Turbo - VSF negative": (
+    "VSF Z-Image-Turbo": (
         ("a red airplane in the center, night", "wings", 7),
         ("a purple sailboat in the center, night", "sails", 7),
     ),
-    "Krea 2 Turbo - VSF negative": (
+    "VSF Krea 2 Turbo": (
         ("a blue car in the center, day", "wheels", 7),
         ("a green face in the center, day", "eyes", 7),
     ),
-    "Qwen-Image Lightning - VSF negative": (
+    "VSF Qwen-Image Lightning": (
         ("a yellow airplane in the center, night", "wings", 7),
         ("a green tree in the center, night", "apples", 7),
     ),
-    "SDXL Lightning - VSF negative": (
+    "VSF SDXL Lightning": (
         ("a purple car in the center, night", "wheels", 7),
         ("a red airplane in the center, day", "wings", 7),
     ),

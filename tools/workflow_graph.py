@@ -45,8 +45,10 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
     "TripleCLIPLoader": Shape("clip_name1 combo, clip_name2 combo, clip_name3 combo", "CLIP", 106),
     "ModelSamplingAuraFlow": Shape("model MODEL, shift float", "MODEL", 58),
     "ModelSamplingSD3": Shape("model MODEL, shift float", "MODEL", 58),
-    "CLIPTextEncode": Shape("clip CLIP, text string", "CONDITIONING", 190),
-    "VSFTextEncode": Shape("clip CLIP, text string", "CONDITIONING", 120),
+    "VSFPrompt": Shape(
+        "model MODEL, clip CLIP, prompt string, negative string, strength float", "MODEL, positive CONDITIONING", 340
+    ),
+    "PrimitiveStringMultiline": Shape("value string", "STRING", 150),
     "FluxGuidance": Shape("conditioning CONDITIONING, guidance float", "CONDITIONING", 58),
     "ConditioningZeroOut": Shape("conditioning CONDITIONING", "CONDITIONING", 26),
     "EmptyLatentImage": Shape("width int, height int, batch_size int", "LATENT", 106),
@@ -61,9 +63,6 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
         230,
     ),
     "PrimitiveInt": Shape("value int", "INT", 82),
-    "VSFGuidance": Shape(
-        "model MODEL, negative CONDITIONING, scale float, bias float, start_percent float, end_percent float", "MODEL", 170
-    ),
     "KSampler": Shape(
         "model MODEL, positive CONDITIONING, negative CONDITIONING, latent_image LATENT, seed int, steps int, cfg float, "
         "sampler_name combo, scheduler combo, denoise float",
@@ -179,7 +178,7 @@ class Graph:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}},
+            "extra": {"ds": {"scale": 0.72, "offset": [90, 130]}},  # all but the comparison on 1600 x 1000
             "version": 0.4,
         }
 
@@ -187,7 +186,8 @@ class Graph:
 class Column:
     """Nodes below one another, framed in groups. A node's place is its body's, below its title bar of 30 pixels."""
 
-    HEAD, GAP, EDGE = 80, 52, 20  # a group's title with the first node's; between nodes; between node and frame
+    HEAD, GAP, EDGE = 80, 64, 20  # a group's title with the first node's; between nodes, with room for the footer that
+    # Nodes 2.0 adds where a model is missing; between node and frame
 
     def __init__(self, graph: Graph, x: int, width: int) -> None:
         self.graph, self.x, self.width = graph, x, width
@@ -198,21 +198,11 @@ class Column:
         """Where the next column's nodes begin."""
         return self.x + self.width + 2 * self.EDGE + 10
 
-    def add(
-        self, kind: str, *widgets: object, share: tuple[int, int] = (0, 1), height: int | None = None, **options: object
-    ) -> Node:
-        """The next node; the options are `Graph.node`'s. With a share (number, count), one of some that stand side by side."""
-        number, count = share
-        width = (self.width + self.GAP) // count - self.GAP
-        pos = (self.x + number * (width + self.GAP), self.y)
-        node = self.graph.node(kind, pos, width, *widgets, height=height, **options)
-        if number == count - 1:
-            self.y += node["size"][1] + self.GAP
+    def add(self, kind: str, *widgets: object, **options: object) -> Node:
+        """The next node; the options are `Graph.node`'s."""
+        node = self.graph.node(kind, (self.x, self.y), self.width, *widgets, **options)
+        self.y += node["size"][1] + self.GAP
         return node
-
-    def skip(self, height: int) -> None:
-        """Leave room for a node."""
-        self.y += height + self.GAP
 
     def close(self, title: str, colour: str = "#3f789e") -> None:
         """Frame what came since the last frame."""

@@ -50,15 +50,15 @@ def in_context(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 def sd35(info: dict[str, Any]) -> dict[str, Any]:
-    """The pack's own workflow for SD3.5 Large Turbo."""
-    recipe = dataclasses.replace(RECIPES[0], **SLOTS)
-    return with_strength(testbed_workflows.to_api(build_workflows.build(recipe), info))
+    """The pack's own workflow for SD3.5 Large Turbo, in the paper's form."""
+    workflow = build_workflows.with_comparison(build_workflows.build(dataclasses.replace(RECIPES[0], **SLOTS)))
+    return with_strength(testbed_workflows.paper_form(testbed_workflows.to_api(workflow, info)))
 
 
 def testbed(info: dict[str, Any]) -> dict[str, Any]:
-    """The demo workflow of the testbed."""
-    return with_strength(testbed_workflows.to_api(
-        testbed_workflows.demo((SLOTS["positive"], SLOTS["negative"]), SLOTS["seed"]), info))
+    """The demo workflow of the testbed, in the paper's form."""
+    workflow = testbed_workflows.demo((SLOTS["positive"], SLOTS["negative"]), SLOTS["seed"])
+    return with_strength(testbed_workflows.paper_form(testbed_workflows.to_api(workflow, info)))
 
 
 def kontext(info: dict[str, Any]) -> dict[str, Any]:

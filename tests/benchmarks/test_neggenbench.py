@@ -671,7 +671,8 @@ def test_testbed_from_prompts_to_table(comfyui, tmp_path):
 
     # the very picture that the demo workflow gives without this runner
     pair, info = wanted[0], comfyui.get_json("/object_info")
-    prompt = testbed_workflows.to_api(testbed_workflows.demo((pair.positive, pair.negative), 7), info)
+    prompt = testbed_workflows.paper_form(
+        testbed_workflows.to_api(testbed_workflows.demo((pair.positive, pair.negative), 7), info))
     files_ = {prompt[node]["_meta"]["title"]: made[0] for node, made in comfyui.run(prompt).items()}
     for name, title in (("None", "Without a negative"), ("VSF", "With VSF")):
         record = next(r for r in found["records"][name] if (r["pair"], r["seed"]) == (0, 7))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from build_workflows import WITH, WITHOUT
 from PIL import Image
 from recipes import RECIPES, Recipe
 
@@ -32,11 +33,11 @@ def pixels(file: bytes) -> np.ndarray:
 
 def check_pair(found: dict[str, np.ndarray], size: int) -> None:
     """Two real pictures of the right size that differ."""
-    assert set(found) == {"Without a negative", "With VSF"}
+    assert set(found) == {WITHOUT, WITH}
     for picture in found.values():
         assert picture.shape == (size, size, 3)
         assert picture.std() > 10, "a picture of one colour"
-    assert (found["Without a negative"] != found["With VSF"]).mean() > 0.01, "the negative changed nothing"
+    assert (found[WITHOUT] != found[WITH]).mean() > 0.01, "the negative changed nothing"
 
 
 def check_only_models_missing(node_errors: dict) -> None:

@@ -96,7 +96,7 @@ def test_templates_with_thumbnails(server: ComfyServer) -> None:
 
 def test_the_testbed_is_not_in_the_pack(server: ComfyServer) -> None:
     """The demo's card comes from the testbed's mini pack."""
-    assert set(server.get_json("/api/workflow_templates")["vsf-testbed"]) == {"VSF demo - remove a part"}
+    assert set(server.get_json("/api/workflow_templates")["vsf-testbed"]) == {"VSF demo"}
 
 
 def test_shipped_files_alone_under_another_name(tmp_path: Path) -> None:

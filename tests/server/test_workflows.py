@@ -81,11 +81,27 @@ def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
 def test_workflow_validates_up_to_the_missing_models(
     recipe: Recipe, server: ComfyServer, object_info: dict
 ) -> None:
-    """For the videos this is all: the testbed has no video model, so that they have no twin to run."""
-    prompt = testbed_workflows.to_api(build_workflows.build(recipe), object_info)
-    with pytest.raises(PromptRefused) as refused:
-        server.queue(prompt)
-    check_only_models_missing(refused.value.node_errors)
+    """With the comparison and without. For the videos this is all: the testbed has no video model, so that they have no twin to
+    run."""
+    workflow = build_workflows.build(recipe)
+    for which in (workflow, build_workflows.with_comparison(workflow)):
+        with pytest.raises(PromptRefused) as refused:
+            server.queue(testbed_workflows.to_api(which, object_info))
+        check_only_models_missing(refused.value.node_errors)
+
+
+@EVERY_RECIPE
+def test_a_template_makes_one_picture(recipe: Recipe, object_info: dict) -> None:
+    """The comparison is switched off as a whole, and nothing else is: VSF Prompt, its samplers, one node that saves."""
+    workflow = build_workflows.build(recipe)
+    prompt = testbed_workflows.to_api(workflow, object_info)
+    kinds = [node["class_type"] for node in prompt.values()]
+    assert sum(kind.startswith("Save") for kind in kinds) == 1
+    assert sum(kind == "VSFPrompt" for kind in kinds) == len(recipe.experts)
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    for _, source, _, target, _, _ in workflow["links"]:
+        assert by_id[source]["mode"] == 0 or by_id[target]["mode"] == build_workflows.BYPASSED
+    assert {node["mode"] for node in workflow["nodes"]} == {0, build_workflows.BYPASSED}
 
 
 def chain(prompt: dict, number: str) -> list[tuple[str, object]]:
@@ -99,22 +115,24 @@ def chain(prompt: dict, number: str) -> list[tuple[str, object]]:
 
 @EVERY_RECIPE
 def test_the_two_sides_differ_in_vsf_alone(recipe: Recipe, object_info: dict) -> None:
-    """Each model goes to both sides by the same way, on one of them through a VSF Guidance of its own."""
-    prompt = testbed_workflows.to_api(build_workflows.build(recipe), object_info)
+    """Each model goes to both sides by the same way, on one of them through a VSF Prompt of its own."""
+    prompt = testbed_workflows.to_api(build_workflows.with_comparison(build_workflows.build(recipe)), object_info)
     takers = [n for n, node in prompt.items() if "model" in node["inputs"] and "positive" in node["inputs"]]
     chains = [chain(prompt, number)[:-1] for number in takers]
-    plain = [found for found in chains if ("VSFGuidance", None) not in found]
-    guided = [found for found in chains if ("VSFGuidance", None) in found]
-    assert [found[:-1] for found in guided] == plain and {found[-1] for found in guided} == {("VSFGuidance", None)}
+    plain = [found for found in chains if ("VSFPrompt", None) not in found]
+    guided = [found for found in chains if ("VSFPrompt", None) in found]
+    assert [found[:-1] for found in guided] == plain and {found[-1] for found in guided} == {("VSFPrompt", None)}
     files = [expert.model.rsplit("/", 1)[1] for expert in recipe.experts]
     assert [found[0][1] for found in plain] == files
     loras = [name for found in plain for kind, name in found if kind == "LoraLoaderModelOnly"]
     assert loras == [expert.lora.rsplit("/", 1)[1] for expert in recipe.experts if expert.lora]
 
-    guidance = [node["inputs"] for node in prompt.values() if node["class_type"] == "VSFGuidance"]
-    assert len(guidance) == len(recipe.experts)
-    assert {(inputs["scale"], inputs["bias"]) for inputs in guidance} == {(recipe.scale, recipe.bias)}
-    assert {prompt[inputs["negative"][0]]["class_type"] for inputs in guidance} == {"VSFTextEncode"}
+    said = [node["inputs"] for node in prompt.values() if node["class_type"] == "VSFPrompt"]
+    assert len(said) == len(recipe.experts)
+    for inputs in said:
+        words = [prompt[inputs[name][0]]["inputs"]["value"] if isinstance(inputs[name], list) else inputs[name]
+                 for name in ("prompt", "negative")]  # fmt: skip
+        assert words == [recipe.positive, recipe.negative] and inputs["strength"] == 1.0
     for mine, theirs in zip(takers[: len(files)], takers[len(files) :], strict=True):
         differ = {name for name, value in prompt[mine]["inputs"].items() if prompt[theirs]["inputs"][name] != value}
         assert differ <= {"model", "latent_image"}, "the sides have other settings"
@@ -160,9 +178,11 @@ def test_files_and_settings_are_those_of_comfyuis_own_template(recipe: Recipe) -
 
 
 def small(recipe: Recipe) -> dict:
-    """A recipe's twin at the testbed's own size."""
+    """A recipe's twin at the testbed's own size, with words that the testbed knows: others hardly move its pictures."""
     size = testbed_workflows.SIZE * testbed_workflows.shrink(recipe)
-    return testbed_workflows.twin(build_workflows.build(dataclasses.replace(recipe, size=(size, size))))
+    words = dict(zip(("positive", "negative"), testbed_workflows.PAIRS[0], strict=True))
+    workflow = build_workflows.build(dataclasses.replace(recipe, size=(size, size), **words))
+    return testbed_workflows.twin(build_workflows.with_comparison(workflow))
 
 
 @PICTURE_RECIPES
@@ -189,7 +209,7 @@ def test_workflow_of_an_earlier_release_runs(file: Path, server: ComfyServer, ob
 
 
 def test_lora_takes_part(server: ComfyServer, object_info: dict) -> None:
-    """A LoRA before VSF Guidance changes both pictures, and VSF still acts on it; none of its weights is left over."""
+    """A LoRA before VSF Prompt changes both pictures, and VSF still acts on it; none of its weights is left over."""
     recipe = next(recipe for recipe in RECIPES if recipe.experts[0].lora)
     prompt = testbed_workflows.to_api(small(recipe), object_info)
     before = len(server.log())
@@ -219,6 +239,12 @@ def demo_prompt(object_info: dict) -> dict:
     return testbed_workflows.to_api(testbed_workflows.demo(steps=4), object_info)
 
 
+@pytest.fixture(scope="module")
+def paper_prompt(demo_prompt: dict) -> dict:
+    """The same with VSF Guidance."""
+    return testbed_workflows.paper_form(demo_prompt)
+
+
 def changed(prompt: dict, kind: str, **values: object) -> dict:
     """The prompt with other inputs at every node of one type."""
     result = copy.deepcopy(prompt)
@@ -232,27 +258,35 @@ def test_demo_runs_and_repeats(server: ComfyServer, demo_prompt: dict) -> None:
     first = pictures(server, demo_prompt)
     check_pair(first, 128)
     other = pictures(server, changed(demo_prompt, "PrimitiveInt", value=12345))
-    assert (first["With VSF"] != other["With VSF"]).any(), "the seed changes nothing"
+    assert (first[build_workflows.WITH] != other[build_workflows.WITH]).any(), "the seed changes nothing"
     again = pictures(server, demo_prompt | {})
     for title, picture in first.items():
         assert (picture == again[title]).all()
 
 
-@pytest.mark.parametrize("values", [{"scale": 0.0}, {"start_percent": 1.0, "end_percent": 1.0}], ids=["scale", "end"])
+@pytest.mark.parametrize("values", [{"strength": 0.0}, {"negative": ""}, {"negative": "a red car"}], ids=str)
 def test_off_is_the_plain_picture(server: ComfyServer, demo_prompt: dict, values: dict) -> None:
-    found = pictures(server, changed(demo_prompt, "VSFGuidance", **values))
-    assert (found["Without a negative"] == found["With VSF"]).all()
+    """Bit for bit; a negative of the prompt's own words is off too."""
+    found = pictures(server, changed(demo_prompt, "VSFPrompt", **values))
+    assert (found[build_workflows.WITHOUT] == found[build_workflows.WITH]).all()
 
 
-def test_empty_negative_is_the_plain_picture(server: ComfyServer, demo_prompt: dict) -> None:
-    found = pictures(server, changed(demo_prompt, "VSFTextEncode", text=""))
-    assert (found["Without a negative"] == found["With VSF"]).all()
+@pytest.mark.parametrize("kind, values", [
+    ("VSFGuidance", {"scale": 0.0}),
+    ("VSFGuidance", {"start_percent": 1.0, "end_percent": 1.0}),
+    ("VSFTextEncode", {"text": ""}),
+], ids=["scale", "end", "empty"])  # fmt: skip
+def test_the_papers_form_off_is_the_plain_picture(server: ComfyServer, paper_prompt: dict, kind: str, values: dict) -> None:
+    found = pictures(server, changed(paper_prompt, kind, **values))
+    assert (found[build_workflows.WITHOUT] == found[build_workflows.WITH]).all()
 
 
-@pytest.mark.parametrize("values", [{"scale": -1.0}, {"scale": 11.0}, {"bias": -0.1}, {"end_percent": 1.5}], ids=str)
-def test_values_out_of_range_are_refused(server: ComfyServer, demo_prompt: dict, values: dict) -> None:
+@pytest.mark.parametrize("values", [{"scale": -1.0}, {"scale": 11.0}, {"bias": -0.1}, {"end_percent": 1.5}, {"strength": 3.5}],
+                         ids=str)  # fmt: skip
+def test_values_out_of_range_are_refused(server: ComfyServer, demo_prompt: dict, paper_prompt: dict, values: dict) -> None:
+    prompt, kind = (demo_prompt, "VSFPrompt") if "strength" in values else (paper_prompt, "VSFGuidance")
     with pytest.raises(PromptRefused) as refused:
-        server.queue(changed(demo_prompt, "VSFGuidance", **values))
+        server.queue(changed(prompt, kind, **values))
     kinds = {error["type"] for found in refused.value.node_errors.values() for error in found["errors"]}
     assert kinds <= {"value_smaller_than_min", "value_bigger_than_max"} and kinds
 
@@ -267,20 +301,20 @@ def insert(prompt: dict, kind: str, name: str, **values: object) -> dict:
     return result
 
 
-def test_a_bad_negative_says_vsf(server: ComfyServer, demo_prompt: dict) -> None:
+def test_a_bad_negative_says_vsf(server: ComfyServer, paper_prompt: dict) -> None:
     """The message reaches the user, and the server goes on."""
     area = {"width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
     with pytest.raises(ServerError, match="VSF: .*region"):
-        server.run(insert(demo_prompt, "ConditioningSetArea", "conditioning", **area))
+        server.run(insert(paper_prompt, "ConditioningSetArea", "conditioning", **area))
     with pytest.raises(ServerError, match="VSF: .*start_percent"):
-        server.run(changed(demo_prompt, "VSFGuidance", start_percent=0.8, end_percent=0.2))
-    check_pair(pictures(server, demo_prompt), 128)
+        server.run(changed(paper_prompt, "VSFGuidance", start_percent=0.8, end_percent=0.2))
+    check_pair(pictures(server, paper_prompt), 128)
 
 
-def test_a_padded_negative_works_with_a_warning(server: ComfyServer, demo_prompt: dict) -> None:
+def test_a_padded_negative_works_with_a_warning(server: ComfyServer, paper_prompt: dict) -> None:
     """From ComfyUI's own text node: its padding cannot be told from words here, so the log names VSF Text Encode."""
     before = len(server.log())
-    prompt = copy.deepcopy(demo_prompt)
+    prompt = copy.deepcopy(paper_prompt)
     for node in prompt.values():
         if node["class_type"] == "VSFTextEncode":
             node["class_type"] = "CLIPTextEncode"
