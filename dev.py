@@ -1,9 +1,9 @@
 """Developer commands of VSF for ComfyUI. Needs nothing but Python 3.10 to 3.13; the first call sets everything else up.
 
-    python dev.py demo         the demo workflow in the real ComfyUI: pictures without a negative and with VSF, same seeds
+    python dev.py demo         the demo workflow in the real ComfyUI: pictures without a negative and with VSF Prompt
     python dev.py test [...]   every test; further words go to pytest (a file, -k name, ...)
     python dev.py versions [...]  the tests of the mathematics and of every family on several ComfyUI versions (default: all
-                                of the table COMFYUI below), and from them docs/families.md and README's support table
+                                of the table COMFYUI below), and from them docs/families.md with the support table
     python dev.py comfy [...]  leaves the real ComfyUI running with this pack and the testbed models; Ctrl+C stops it
     python dev.py train [...]  trains the testbed's models again
     python dev.py evaluate [...]  counts, on many pictures, what the negative removes and what it spares

@@ -4,6 +4,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from .aliases import ALIASES
 from .glue.contexts import MAX_STRENGTH, checked_strength, context_prompts
 from .glue.families import find_family
 from .glue.patch import attach
@@ -21,8 +22,7 @@ class VSFContrast(io.ComfyNode):
             description="A negative prompt for graphs whose prompt comes from a node of its own (image editing, several text "
                         "encoders). Encode the prompt once more, with what must not be in the picture behind it, by the same "
                         "kind of node, and connect that to `context`. For plain prompts, VSF Prompt does it all.",
-            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "CFG 1", "context", "remove", "without",
-                            "image edit", "turbo", "schnell", "lightning", "distilled"],
+            search_aliases=[*ALIASES, "context", "image edit"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that samples the prompt."),
                 io.Conditioning.Input("context", tooltip="The prompt with what must not be in the picture behind it, such as "

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 from typing_extensions import override
 
+from .aliases import ALIASES
 from .glue.conditioning import NegativePrompt, negative_prompts
 from .glue.families import Family, find_family
 from .glue.families.widths import text_width
@@ -25,20 +26,19 @@ class VSFGuidance(io.ComfyNode):
             display_name="VSF Guidance",
             category="advanced/guidance",
             description="Gives models that run at CFG 1 (turbo, schnell, lightning, distilled) a working negative prompt, in "
-                        "one pass, at almost no cost. Put it between the model and the sampler, and connect VSF Text Encode "
-                        "to `negative`. Chain two for two negatives.",
-            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1"],
+                        "one pass, with a scale to tune. Put it between the model and the sampler, and connect VSF Text "
+                        "Encode to `negative`. Chain two for two negatives. VSF Prompt needs no tuning: begin with that.",
+            search_aliases=ALIASES,
             inputs=[
                 io.Model.Input("model", tooltip="The model to give a negative prompt to."),
                 io.Conditioning.Input("negative", tooltip="What must not be in the picture, best from VSF Text Encode: a "
                                                           "thing in two to four words, such as `car wheels`."),
                 io.Float.Input("scale", default=DEFAULT_SCALE, min=0.0, max=MAX_SCALE, step=0.05, round=0.001,
-                               tooltip="How hard to push away (the paper's alpha). 0 is off, exactly. Raise it until the "
-                                       "thing goes; too high breaks the picture. The paper's own figures (3.3, 3.8) carry "
-                                       "one more copy of the negative, worth -1: they are 2.0 to 2.3 here."),
+                               tooltip="Start here. More if the thing stays, less if the picture breaks, in steps of 0.5. 0 is "
+                                       "off, exactly. The help page has a starting value for each model."),
                 io.Float.Input("bias", default=DEFAULT_BIAS, min=0.0, max=MAX_BIAS, step=0.05, round=0.001,
-                               tooltip="Narrows the push to where the model attends to the negative most (the paper's "
-                                       "beta, subtracted from the negative's attention logits). Higher is gentler."),
+                               tooltip="Gentleness. Higher leaves more of the picture alone: 0.5 when it suffers, 0 for the "
+                                       "whole push."),
                 io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Where in the sampling to begin. 0 is the first step."),
                 io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,

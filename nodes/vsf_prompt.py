@@ -4,6 +4,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from .aliases import ALIASES
 from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
 from .glue.families import find_family
 from .glue.lines import negatives_of, taken_out, without_repeats
@@ -22,8 +23,7 @@ class VSFPrompt(io.ComfyNode):
             description="A prompt and a negative prompt that works, for models that run at CFG 1 (turbo, schnell, lightning, "
                         "distilled). Takes the place of CLIP Text Encode: connect the model and CLIP, and put both outputs "
                         "into the sampler. Nothing to tune.",
-            search_aliases=["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1", "CLIP Text Encode", "remove",
-                            "remove object", "without", "unwanted", "exclude", "turbo", "schnell", "lightning", "distilled"],
+            search_aliases=["CLIP Text Encode", *ALIASES],
             inputs=[
                 io.Model.Input("model", tooltip="The model that samples the prompt."),
                 io.Clip.Input("clip", tooltip="The text encoder of this model."),

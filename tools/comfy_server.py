@@ -45,6 +45,7 @@ SHIPPED = (
     "web",
     "workflows",
     "locales",
+    "subgraphs",
 )
 
 

@@ -1,8 +1,8 @@
-"""Make docs/families.md and README's support table from what the tests found.
+"""Make docs/families.md, the support table first, from what the tests found.
 
     python tools/support_table.py      reads .cache/families/<ComfyUI version>.json, which `python dev.py versions` wrote
 
-The findings are kept in docs/families.json; both tables are made of that file alone, and a test holds them to it.
+The findings are kept in docs/families.json; the page is made of that file alone, and a test holds it to it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORTS = Path(os.environ.get("VSF_REPORTS") or ROOT / ".cache" / "families")
 FINDINGS = ROOT / "docs" / "families.json"
 PAGE = ROOT / "docs" / "families.md"
-README = ROOT / "README.md"
 ADAPTERS = ROOT / "nodes" / "glue" / "families"
-BEGIN, END = "<!-- support table: tools/support_table.py -->", "<!-- end of the support table -->"
 CHECKS = {
     "off": "scale 0, an empty negative and steps outside the window: bit for bit the model without VSF",
     "beta large": "a bias of 60: the model without VSF to 1e-6",
@@ -68,6 +66,10 @@ def page(findings: dict) -> str:
         "",
         "Made by `python dev.py versions`: ComfyUI's own model classes at toy size with random weights, through its sampler.",
         "",
+        table(findings),
+        "",
+        "The checks:",
+        "",
         *(f"- **{name}**: {text}" for name, text in CHECKS.items()),
         "",
         f"## ComfyUI {newest}, check by check",
@@ -90,7 +92,7 @@ def page(findings: dict) -> str:
 
 
 def table(findings: dict) -> str:
-    """README's part: one line a family, with the oldest ComfyUI of the tested ones in which it passes."""
+    """One line a family, with the oldest ComfyUI of the tested ones in which it passes."""
     report = next(iter(findings.values()))
     by_label: dict[str, list[str]] = {}
     for name, label in report["labels"].items():
@@ -103,16 +105,10 @@ def table(findings: dict) -> str:
             for version, r in findings.items()
             if (v := {verdict(r["cases"].get(n, {"checks": {}})["checks"]) for n in names}) and "FAIL" not in v and "pass" in v
         ]
-        by_hand = "by hand: [docs/newer-comfyui.md](docs/newer-comfyui.md)"
+        by_hand = "by hand: [newer-comfyui.md](newer-comfyui.md)"
         span = f"{good[-1]} to {good[0]}" if len(good) > 1 else good[0] if good else by_hand
         lines.append(f"| {label} | {span} | {', '.join(names)} |")
     return "\n".join(lines)
-
-
-def readme(text: str, findings: dict) -> str:
-    """README with its table made anew."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(findings)}\n{END}{rest.split(END)[1]}"
 
 
 def main() -> None:
@@ -120,7 +116,6 @@ def main() -> None:
     FINDINGS.parent.mkdir(exist_ok=True)
     FINDINGS.write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8", newline="\n")
     PAGE.write_text(page(findings), encoding="utf-8", newline="\n")
-    README.write_text(readme(README.read_text(encoding="utf-8"), findings), encoding="utf-8", newline="\n")
     print(page(findings))
 
 

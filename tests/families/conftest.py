@@ -1,5 +1,5 @@
 """Collects one table, family x check, from what the tests here found: shown at the end of a run, and written for
-tools/support_table.py, which makes docs/families.md and README's table of it."""
+tools/support_table.py, which makes docs/families.md of it."""
 from __future__ import annotations
 
 import json

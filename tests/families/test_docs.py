@@ -1,4 +1,4 @@
-"""The support tables say what the tests found, and name every family."""
+"""The support table says what the tests found, and names every family."""
 from __future__ import annotations
 
 import json
@@ -20,10 +20,14 @@ def findings() -> dict:
     return json.loads(support_table.FINDINGS.read_text(encoding="utf-8"))
 
 
-def test_tables_are_made_of_the_findings(findings):
+def test_page_is_made_of_the_findings(findings):
     assert support_table.PAGE.read_text(encoding="utf-8") == support_table.page(findings)
-    text = support_table.README.read_text(encoding="utf-8")
-    assert text == support_table.readme(text, findings)
+
+
+def test_readme_counts_the_families(findings):
+    """README has one line about them; each line of the table is one."""
+    count = len(set(next(iter(findings.values()))["labels"].values()))
+    assert f"{count} lines of the table" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_findings_are_of_this_code(findings):

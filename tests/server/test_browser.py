@@ -184,7 +184,8 @@ def test_workflow_of_an_earlier_release_opens(file: Path, page, object_info: dic
 @PICTURE_RECIPES
 def test_twin_runs_to_the_end(recipe: Recipe, page, server: ComfyServer, artefacts: Path) -> None:
     """Loaders and words are swapped (the testbed knows few) and nothing else: steps and settings are the shipped ones, and the
-    size is for two. At 1024 px the others would take a CPU minutes and show nothing more: their size is held by what the frontend sends, above.
+    size is for two. At 1024 px the others would take a CPU minutes and show nothing more: their size is held by what the
+    frontend sends, above.
 
     There is no twin for videos: the testbed has no video model. test_workflows.py takes them up to the missing files.
     """
