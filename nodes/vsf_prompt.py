@@ -7,7 +7,7 @@ from typing_extensions import override
 from .aliases import ALIASES
 from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
 from .glue.families import find_family
-from .glue.lines import negatives_of, taken_out, without_repeats
+from .glue.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.patch import attach
 from .glue.said import node_id, say
 
@@ -53,6 +53,8 @@ class VSFPrompt(io.ComfyNode):
         prompt, inline = taken_out(prompt)
         found = []
         said = [] if strength else ["off: strength 0"]
+        if has_negative_weight(prompt):
+            said.append("a negative weight in the prompt is left to the text encoder: write that part without brackets inside")
         for line, weight in (*negatives_of(negative), *inline) if strength else ():
             text, left_out = without_repeats(prompt, line)
             if left_out:
@@ -61,9 +63,11 @@ class VSFPrompt(io.ComfyNode):
             found += [(text, strength * weight)] if text and weight else []
         node = node_id(cls)
         said += [] if said or found else ["off: no negative"]
-        if said:
-            say(node, "\n".join(said))
-        positive, contexts = in_context(clip, prompt, found, node)
+        told = "\n".join(said)
+        if found:
+            said.append("not sampled yet: connect both outputs to the sampler")
+        say(node, "\n".join(said))
+        positive, contexts = in_context(clip, prompt, found, node, told)
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
 
 

@@ -27,7 +27,8 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled. node: as in NegativePrompt.
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node: as in NegativePrompt; told: what
+    that has said before the run, and says again after it.
     """
     tokens: Tensor
     strength: float = 0.0
@@ -38,6 +39,7 @@ class ContextPrompt:
     prompt: Tensor | None = None
     words: Words = field(default_factory=dict)
     node: str | None = None
+    told: str = ""
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
         """Whether an entry of a run's conditionings holds the prompt that this is the context of; with other rows behind it or
@@ -89,7 +91,7 @@ def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength:
 
 
 def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
-               node: str | None = None) -> tuple[list[Any], list[ContextPrompt]]:
+               node: str | None = None, told: str = "") -> tuple[list[Any], list[ContextPrompt]]:
     """The CONDITIONING of a prompt, as CLIP Text Encode makes it, and a context for each negative, a text and its strength,
     entry by entry (an entry for each part of a schedule of CLIP hooks).
 
@@ -107,7 +109,7 @@ def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
             if TEXT_ROWS not in words or TEXT_ROWS not in own:
                 words = own = {}
             start, end = others.get("clip_start_percent", 0.0), others.get("clip_end_percent", 1.0)
-            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node))
+            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node, told))
     return positive, contexts
 
 

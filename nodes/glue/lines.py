@@ -2,20 +2,33 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 EMBEDDING = r"embedding:\S+"
-WORD = r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*"
+_MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u109f\u1780-\u17ff"  # parts of letters that \w leaves out: accents, Hindi, Thai
+_LETTERS = rf"\d*[^\W\d_](?:[^\W_]|[{_MARKS}])*"
+WORD = rf"{_LETTERS}(?:['\u2019-]{_LETTERS})*"
 _NUMBER = r"\d*\.?\d+"
-_BARE, _IN_BRACKETS = re.compile(rf"([^():]+):\s*({_NUMBER})"), re.compile(rf"\(([^():]+):\s*({_NUMBER})\)")
-_NEGATIVE = re.compile(rf"\(([^():]+):\s*-({_NUMBER})\)")
+_BARE, _IN_BRACKETS = re.compile(rf"([^():]*[^():\d\s])\s*:\s*({_NUMBER})"), re.compile(rf"\(([^():]+):\s*({_NUMBER})\)")
+_BELOW_0 = rf":\s*-({_NUMBER})\s*"
+_NEGATIVE = re.compile(rf"\(((?:embedding:[^\s():]+|[^():])+){_BELOW_0}\)")
 _PARTS = re.compile(f"{EMBEDDING}|{WORD}")
 
 
 def negatives_of(text: str) -> list[tuple[str, float]]:
     """The negatives in a text and their weights: one a line, `car wheels`, `car wheels:1.5` or `(car wheels:1.5)`. What follows
-    a `#`, at the beginning or after a space, is a comment."""
-    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
+    a `#`, at the beginning or after a space, is a comment. Raises ValueError, for the user to read, for a negative weight."""
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
+    for line in lines:
+        if has_negative_weight(line) or re.fullmatch(rf"[^():]*[^():\d\s]\s*{_BELOW_0}", line):
+            raise ValueError(f"VSF: take the minus off the weight in `negative`: what stands there is taken out as it is. "
+                             f'Expected weights from 0, found "{line}".')
     return [_weighted(line) for line in lines if line]
+
+
+def has_negative_weight(text: str) -> bool:
+    """Whether a part of a text has a negative weight."""
+    return re.search(rf"{_BELOW_0}(?<!\\)\)", text) is not None
 
 
 def _weighted(line: str) -> tuple[str, float]:
@@ -29,7 +42,8 @@ def taken_out(prompt: str) -> tuple[str, list[tuple[str, float]]]:
     negatives = [(m[1].strip(), float(m[2])) for m in _NEGATIVE.finditer(prompt) if m[1].strip()]
     if not negatives:
         return prompt, []
-    rest = re.sub(r"[ \t]{2,}", " ", re.sub(r"(,\s*)+(?=,)", "", _NEGATIVE.sub("", prompt)))
+    rest = re.sub(r"(?<!\\)\(\s*\)", "", _NEGATIVE.sub("", prompt))
+    rest = re.sub(r"[ \t]{2,}", " ", re.sub(r"(,\s*)+(?=,)", "", rest))
     return re.sub(r"\s+([,.;:!?])", r"\1", rest).strip(" ,"), negatives
 
 
@@ -56,8 +70,9 @@ def without_repeats(prompt: str, negative: str) -> tuple[str, list[str]]:
         left_out.append(match[0])
         return ""
     rest = _PARTS.sub(keep, negative)
-    if not _PARTS.search(rest):
+    if not (_PARTS.search(rest) if left_out else any(unicodedata.category(c)[0] in "LNS" for c in rest)):
         return "", left_out
     if left_out:
+        rest = re.sub(r"_{2,}", "_", re.sub(r"\b_+|_+\b", "", rest))
         rest = re.sub(r"\s+([,.;:)])", r"\1", re.sub(r"([(\[])\s+", r"\1", re.sub(r"\s+", " ", rest)))
     return rest.strip(" ,;"), left_out

@@ -34,7 +34,19 @@ from .contexts import ContextPrompt
 from .families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
 from .override import OVERRIDE, VSFAttention
 from .positions import standing
-from .run import KEY, MARK, ActiveNegatives, NegativesCond, Positive, Prompt, Run, encoded_words, mark_positives, one_for_all
+from .run import (
+    KEY,
+    MARK,
+    ActiveNegatives,
+    NegativesCond,
+    Positive,
+    Prompt,
+    Run,
+    encoded_words,
+    mark_positives,
+    one_for_all,
+    remarks,
+)
 from .said import say
 
 log = logging.getLogger("vsf")
@@ -111,6 +123,9 @@ class VSFPatch:
                    for n in self.negatives]
         run = Run(windows, encoded, [{} for _ in encoded])
         positives = mark_positives(guider.conds["positive"], self.negatives, encoded, self.family, guider.inner_model)
+        noted = remarks(guider.conds["positive"], self.negatives, positives, self.family)
+        for remark in dict.fromkeys(filter(None, noted)):
+            log.warning("VSF: %s.", remark)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
         try:
             samples = executor(guider, sigmas, extra_args, *args, **kwargs)
@@ -118,7 +133,7 @@ class VSFPatch:
             run.tags.clear()  # each holds the run
             for kept in run.kept:
                 kept.clear()
-        self._tell(run, positives)
+        self._tell(run, positives, noted)
         _check_run(run)
         return samples
 
@@ -129,9 +144,9 @@ class VSFPatch:
         out = executor(x, timestep, model_options, seed)
         if run is not None:
             run.steps_seen += 1
-            active = self._active(run, timestep)
-            run.acted.update(active)
-            if run.batches > before[0] and run.tagged == before[1] and active:
+            run.acted.update(run.acting)
+            run.acting.clear()
+            if run.batches > before[0] and run.tagged == before[1] and self._active(run, timestep):
                 raise RuntimeError("VSF: use another guider, or bypass the VSF node. Expected "
                                    f"{type(executor.class_obj).__name__} to use its positive conditioning in this step, "
                                    "found that it did not.")
@@ -171,14 +186,16 @@ class VSFPatch:
         sigma = float(timestep[0])
         return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
 
-    def _tell(self, run: Run, positives: list[Positive]) -> None:
-        """On each node, after a run, and in the log: what its negatives did."""
+    def _tell(self, run: Run, positives: list[Positive], remarks: list[str]) -> None:
+        """On each node, after a run, and in the log: what its negatives did, under what it has said before the run."""
         said: dict[str | None, list[str]] = {}
         for c, (n, encoded) in enumerate(zip(self.negatives, run.encoded, strict=True)):
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
             text = ("off: with the prompt before it, it is the prompt and nothing more" if is_off else
                     f"acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
-            said.setdefault(n.node, []).append(text)
+            said.setdefault(n.node, [n.told] if isinstance(n, ContextPrompt) and n.told else []).append(text)
+        for n, remark in zip(self.negatives, remarks, strict=True):
+            said[n.node] += [remark] if remark and remark not in said[n.node] else []
         for node, lines in said.items():
             say(node, "\n".join(lines))
 
@@ -189,7 +206,7 @@ class VSFPatch:
         if own and (own, positive, length) not in run.tags:
             settings = tuple(_settings(self.negatives[c]) for c in own)
             encoded, kept = ([of[c] for c in own] for of in (run.encoded, run.kept))
-            run.tags[own, positive, length] = NegativesCond(ActiveNegatives(run, positive, settings, encoded, kept))
+            run.tags[own, positive, length] = NegativesCond(ActiveNegatives(run, positive, own, settings, encoded, kept))
         return run.tags.get((own, positive, length))
 
     def _tagged(self, run: Run, entry: dict[str, Any], active: tuple[int, ...]) -> dict[str, Any]:
@@ -224,6 +241,7 @@ class VSFPatch:
                 raise ValueError("VSF: encode the negative with the text encoder (CLIP) of this model. Expected a negative of "
                                  f"width {call.context.shape[-1]}, as the positive prompt has, found "
                                  f"{encoded[TEXT].shape[-1]}.")
+        active.run.acting.update(active.numbers)
         layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
         attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context), active.for_which(len(x)))
         forward = ForwardSeen()

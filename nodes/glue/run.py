@@ -58,6 +58,7 @@ class Run:
     steps_seen: int = 0
     batches: int = 0  # calls of CALC_COND_BATCH
     tagged: int = 0  # positives in them
+    acting: set[int] = field(default_factory=set)  # negatives that were in a call of the model in this step
     acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
 
@@ -72,22 +73,46 @@ def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt
     """
     by_text: dict[int, Positive] = {}
     lost = [n for n in negatives if isinstance(n, ContextPrompt) and n.prompt is not None]
-    without = 0
     for entry in entries:
         text = id(entry["model_conds"].get(text_key(family)))
         if text not in by_text:
             lost = [n for n in lost if not n.belongs_to(entry)]
             positive = _positive(entry, negatives, encoded, family, base_model)
-            without += positive is NOTHING_TOLD
             by_text[text] = next((p for p in by_text.values() if p.is_like(positive)), positive)
         entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(by_text[text])}
+    if lost and any(p.contexts for p in by_text.values()):
+        raise ValueError("VSF: branch the model before each VSF Prompt whose prompt is sampled apart. Expected among the "
+                         "positive prompts each one that the model has negatives of, found that one is missing.")
     if lost:
         raise ValueError("VSF: connect the `positive` output of VSF Prompt to the sampler; nodes that change its text (Concat, "
                          f"Average) cannot stand between. Expected its prompt among the positive ones ({len(by_text)}), found "
                          "others only.")
-    if without and any(isinstance(n, ContextPrompt) for n in negatives):
-        log.warning("VSF: %d of %d positive prompts have no negative: they do not come from VSF Prompt.", without, len(by_text))
     return list(by_text.values())
+
+
+def remarks(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], positives: Sequence[Positive],
+            family: Family) -> list[str]:
+    """Of each negative, what its user has to know of a run's positive prompts; "" for nothing."""
+    without = sum(p is NOTHING_TOLD for p in positives)
+    found = []
+    for n in negatives:
+        remark = ""
+        if isinstance(n, ContextPrompt) and n.prompt is not None and without:
+            remark = f"{without} of {len(positives)} positive prompts have no negative: they do not come from VSF Prompt"
+        elif isinstance(n, ContextPrompt) and n.prompt is None and _differ(entries, family):
+            remark = ("use VSF Prompt for each positive prompt: there are several, and `context` is set against all of them, "
+                      "those that it does not repeat too")
+        found.append(remark)
+    return found
+
+
+def _differ(entries: Sequence[dict[str, Any]], family: Family) -> bool:
+    """Whether a run has positive prompts of several texts at one time (a schedule of CLIP hooks has one after the other).
+    Partners are passed over, as in `mark_positives`."""
+    of_text = {id(e["model_conds"].get(text_key(family))): e for e in reversed(entries)}
+    first: dict[Any, Tensor] = {}
+    rows = [(e.get("clip_start_percent"), e[TEXT_ROWS]) for e in of_text.values() if isinstance(e.get(TEXT_ROWS), Tensor)]
+    return any(not torch.equal(first.setdefault(start, r).to(r), r) for start, r in rows)
 
 
 def _positive(entry: dict[str, Any], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
@@ -145,10 +170,12 @@ def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Ten
 
 @dataclass(frozen=True)
 class ActiveNegatives:
-    """The negatives that act in one call of the model. encoded: of each, with one row for all the call's, or a row for each;
-    kept: of each, as in Run; acting: whether they act on a row of the call, of each row as ComfyUI has batched them."""
+    """The negatives that act in one call of the model, by their numbers in the run. encoded: of each, with one row for all the
+    call's, or a row for each; kept: of each, as in Run; acting: whether they act on a row of the call, of each row as ComfyUI
+    has batched them."""
     run: Run
     positive: Positive
+    numbers: tuple[int, ...]
     settings: Settings
     encoded: list[Encoded]
     kept: list[dict[Any, Any]]

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import pytest
-from vsf_pack.nodes.glue.lines import joined, negatives_of, taken_out, without_repeats
+from vsf_pack.nodes.glue.lines import has_negative_weight, joined, negatives_of, taken_out, without_repeats
 
+HINDI_CAR, HINDI_COW = "\u0917\u093e\u0921\u093c\u0940", "\u0917\u093e\u092f"  # they share letters, not words
+HINDI_RED_CAR = f"\u0932\u093e\u0932 {HINDI_CAR}"
 
 @pytest.mark.parametrize(("text", "found"), [
     ("", []),
@@ -18,15 +20,34 @@ from vsf_pack.nodes.glue.lines import joined, negatives_of, taken_out, without_r
     ("a (red:1.2) wheel", [("a (red:1.2) wheel", 1.0)]),
     ("clock at 12:30 o'clock", [("clock at 12:30 o'clock", 1.0)]),
     ("wheels:0", [("wheels", 0.0)]),
+    ("16:9", [("16:9", 1.0)]),
+    ("a clock at 10:10", [("a clock at 10:10", 1.0)]),
+    ("1980s :1.2\r\nclouds\rbirds", [("1980s", 1.2), ("clouds", 1.0), ("birds", 1.0)]),
 ])
 def test_a_negative_a_line(text, found):
     assert negatives_of(text) == found
+
+
+@pytest.mark.parametrize("line", ["wheels:-1", "(wheels:-1)", "(car wheels: -0.5 )", "a (red:-1) car", "((wheels):-1)"])
+def test_a_negative_with_a_negative_weight(line):
+    """Would be read as words, or turned round by the text encoder, and nothing would say so."""
+    with pytest.raises(ValueError, match="VSF: take the minus off .* Expected weights from 0, found"):
+        negatives_of(f"clouds\n{line}")
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("a (red:1.2) car", False), (r"a car \(wheels:-1\)", False), ("-1:-1", False), ("a car ((wheels):-1)", True),
+])
+def test_negative_weights(text, found):
+    assert has_negative_weight(text) is found
 
 
 @pytest.mark.parametrize(("prompt", "rest", "negatives"), [
     ("a red car  (on (grass:1.2)) ,", "a red car  (on (grass:1.2)) ,", []),
     ("a red car (wheels:-1)", "a red car", [("wheels", 1.0)]),
     ("a red car, (car wheels:-1.5), on grass", "a red car, on grass", [("car wheels", 1.5)]),
+    ("a car, ((wheels: -1 ))", "a car", [("wheels", 1.0)]),
+    ("a car (embedding:rust:-1)", "a car", [("embedding:rust", 1.0)]),
     ("(clouds:-0.5) a red car (wheels:-1) on grass.", "a red car on grass.", [("clouds", 0.5), ("wheels", 1.0)]),
 ])
 def test_negatives_in_the_prompt(prompt, rest, negatives):
@@ -45,6 +66,15 @@ def test_negatives_in_the_prompt(prompt, rest, negatives):
     ("ein Auto", "R\u00e4der", "R\u00e4der", []),
     ("\u7ea2\u8272\u6c7d\u8f66", "\u8f66\u8f6e", "\u8f66\u8f6e", []),
     ("a red car", "...", "", []),
+    ("a clock, 4k", "8k", "8k", []),
+    ("a 3d clock", "3d look", "look", ["3d"]),
+    ("a clock", "12", "12", []),
+    ("a clock", "\U0001f697", "\U0001f697", []),
+    ("a (red:1.2) car", "(paint:1.2)", "(paint:1.2)", []),
+    ("red_hair", "red_eyes", "eyes", ["red"]),
+    ("red hair", "long_red_hair_tie", "long_tie", ["red", "hair"]),
+    (HINDI_RED_CAR, HINDI_COW, HINDI_COW, []),
+    (HINDI_RED_CAR, f"{HINDI_CAR} {HINDI_COW}", HINDI_COW, [HINDI_CAR]),
 ])
 def test_words_that_the_prompt_has(prompt, negative, text, left_out):
     found = without_repeats(prompt, negative)

@@ -1,0 +1,99 @@
+"""What VSF Prompt and VSF Contrast show of a run on themselves."""
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import cases
+import encoders
+import pytest
+import torch
+from vsf_pack.nodes.glue.contexts import ContextPrompt, context_prompts
+from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.vsf_prompt import VSFPrompt
+
+from nodes import ConditioningSetTimestepRange
+
+FAMILIES = ("flux1", "sd1.5")  # joint, cross
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request):
+    return cases.BY_NAME[request.param]
+
+
+@pytest.fixture
+def said(caplog):
+    """All that the nodes have shown, in order."""
+    with caplog.at_level(logging.INFO, "vsf"):
+        yield lambda: [r.message for r in caplog.records if r.name == "vsf" and r.levelno == logging.INFO]
+
+
+def context_of(case, positive: list, seed: int = 3, **settings) -> ContextPrompt:
+    (tokens, options), = case.conditioning(9, seed)
+    return ContextPrompt(tokens, 1.0, options=options, prompt=positive[0][0], **settings)
+
+
+def between(positive: list, start: float, end: float) -> list:
+    return ConditioningSetTimestepRange().set_range(positive, start, end)[0]
+
+
+def test_what_was_left_out_stands_there_after_the_run_too(said):
+    """The node has one text, which the next takes the place of."""
+    case = cases.BY_NAME["chroma"]
+    case = dataclasses.replace(case, width=64, unet_config={**case.unet_config, "context_in_dim": 64})  # the encoder's
+    clip = encoders.build(encoders.ENCODERS["PixArt, Chroma"])
+    model, positive = VSFPrompt.execute(cases.build(case, torch.float32), clip, "a red apple", "red table\napple", 1.0).args
+    left_out = ('VSF: "red table" is read as "table": the prompt has red itself\n'
+                '"apple" is off: the prompt has apple itself\n')
+    assert said() == [left_out + "not sampled yet: connect both outputs to the sampler"]
+    case.sample(model, positive)
+    before, after = said()
+    assert after.startswith(left_out + "acted in 2 of 2 steps on ")
+
+
+def test_steps_are_those_in_which_the_prompt_was_sampled(case, said):
+    """Not those in which its negative could have acted."""
+    first, second = case.conditioning(7, 1), case.conditioning(7, 2)
+    seen = []
+    case.sample(attach(cases.load(case.name), [context_of(case, first)]), between(first, 0.0, 0.5) + between(second, 0.5, 1.0),
+                steps=4, callback=lambda step, *_: seen.append(step))
+    acted, = said()
+    assert len(seen) == 4 and acted.startswith(("VSF: acted in 2 of 4 steps", "VSF: acted in 3 of 4 steps"))
+    case.sample(attach(cases.load(case.name), [context_of(case, first)]), between(first, 0.9, 0.9) + second, steps=4)
+    assert said()[1].startswith("VSF: acted in 0 of 4 steps")
+
+
+def test_prompts_of_other_nodes_are_told_on_the_node(case, said):
+    first, second = case.conditioning(7, 1), case.conditioning(7, 2)
+    case.sample(attach(cases.load(case.name), [context_of(case, first)]), first + second)
+    assert said() == ["VSF: acted in 2 of 2 steps on 9 tokens\n"
+                      "1 of 2 positive prompts have no negative: they do not come from VSF Prompt"]
+
+
+def test_one_context_against_several_prompts_is_told(case, said, caplog):
+    """VSF Contrast does not know which of them it repeats. Twice the same is one; parts of a schedule follow one another."""
+    first, second = case.conditioning(7, 1), case.conditioning(7, 2)
+
+    def sample(positive: list) -> str:
+        model = attach(cases.load(case.name), context_prompts(case.conditioning(9, 3), 1.0, 0.0, 1.0))
+        case.sample(model, positive)
+        return said()[-1]
+    assert "use VSF Prompt for each positive prompt" in sample(first + second)
+    assert "use VSF Prompt for each positive prompt" in caplog.text
+    for alike in (first, between(first, 0.0, 0.5) + between(first, 0.5, 1.0),
+                  [[t, {**o, "clip_start_percent": start, "clip_end_percent": start + 0.5}]
+                   for (t, o), start in ((first[0], 0.0), (second[0], 0.5))]):
+        assert "use VSF Prompt" not in sample(alike)
+
+
+def test_one_model_sampled_with_one_prompt_of_two(case):
+    """Two VSF Prompt nodes after another on one model, and a sampler for each."""
+    first, second = case.conditioning(7, 1), case.conditioning(7, 2)
+    model = attach(attach(cases.load(case.name), [context_of(case, first)]), [context_of(case, second, 4)])
+    case.sample(model, first + second)
+    for positive in (first, second):
+        with pytest.raises(ValueError, match="VSF: branch the model before each VSF Prompt .* found that one is missing"):
+            case.sample(model, positive)
+    with pytest.raises(ValueError, match="VSF: connect the `positive` output of VSF Prompt"):
+        case.sample(model, case.conditioning(7, 5))
