@@ -44,20 +44,20 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
 LONGEST = ("test_testbed", "server", "test_training_runs_and_resumes")
-SHORTEST = ("test_families",)
+SHORTEST = ("test_families", "test_contexts")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process runs when several share the tests: a file; all of tests/server, for one ComfyUI; of the long file that
-    goes over all models, one model; the testbed's training, which shares nothing with the rest of its file. What takes longest
-    begins first, and what comes in many small pieces last, so that all processes are busy to the end."""
+    """What one process runs when several share the tests: a file; all of tests/server, for one ComfyUI; of the long files
+    that go over all models, one model; the testbed's training, which shares nothing with the rest of its file. What takes
+    longest begins first, and what comes in many small pieces last, so that all processes are busy to the end."""
     places = {}
     for item in items:
         case = getattr(item, "callspec", None) and item.callspec.params.get("case")
         name = item.path.parent.name if item.path.parent.name == "server" else item.path.stem
         place = (*LONGEST, None, *SHORTEST).index(name if name in LONGEST + SHORTEST else None)
-        if name == "test_families":
+        if name in SHORTEST:
             name = getattr(case, "name", name)
         if item.name in LONGEST:
             name, place = item.name, LONGEST.index(item.name)

@@ -24,6 +24,10 @@ CHECKS = {
     "above, one and two negatives, both lengths, CFG 1 and 3, batch 2 (1 where the model takes no more)",
     "mutants": "the reference with one mask row, sign or refiner wrong is farther away than the tolerance",
     "positions": "the order of the negative's words matters where the model numbers its text, and only there",
+    "context: same text": "a context that is the prompt once more: the model without VSF to 1e-6, by the rule itself; whole "
+    "rows, and words beside padding",
+    "context: reference": "equal to two whole branches over one image stream in double precision, rows of one batch of the "
+    "model, to 1e-5: one and two contexts, whole rows and words, CFG 3 and 1, batch 1 and 3",
 }
 
 

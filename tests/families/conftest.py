@@ -17,6 +17,8 @@ CHECKS = {
     "test_equals_the_reference": "reference",
     "test_a_wrong_mask_row_or_sign_would_be_seen": "mutants",
     "test_positions_of_the_negative": "positions",
+    "test_the_prompt_once_more_changes_nothing": "context: same text",
+    "test_context_equals_the_reference": "context: reference",
 }
 REPORTS = Path(os.environ.get("VSF_REPORTS") or Path(__file__).resolve().parents[2] / ".cache" / "families")
 found: dict[str, dict[str, str]] = {}

@@ -2,7 +2,8 @@
 
 It shares no code with the pack. It patches a model of its own in float64 and knows positive rows by cond_or_uncond. What
 differs between model families is told to it by a Case (tests/helpers/cases): how to lengthen the text, and which tokens
-are which in an attention call, one letter a token: P, I, and the digit of each negative.
+are which in an attention call, one letter a token: P, I, and the digit of each negative. B stands for what is
+no prompt's word: to the paper's rule it is P, to context_reference.py it is not.
 """
 from __future__ import annotations
 
@@ -95,6 +96,10 @@ def _unit_in_double(normalize: Callable[..., torch.Tensor]) -> Callable[..., tor
 comfy.ldm.cosmos.position_embedding.normalize = _unit_in_double(comfy.ldm.cosmos.position_embedding.normalize)
 
 
+TEXT = "cross_attn"
+"""ComfyUI's name for a conditioning's own tensor among its options."""
+
+
 @dataclass
 class RefNegative:
     tokens: torch.Tensor  # (1, LN, C)
@@ -113,18 +118,30 @@ def visible(query: str, key: str) -> bool:
 
 @dataclass
 class RefCall:
-    """One call of apply_model that the reference is to lengthen. text: LP and LN of each negative."""
+    """One call of apply_model that the reference is to lengthen. text: LP and LN of each negative.
+
+    words, branches: for context_reference.py: which tokens are words, by the option that holds them (None: all that are a
+    prompt's); in how many branches, of as many rows each, the prompt is in the call.
+    """
     model: Any
     x: torch.Tensor
     conds: dict[str, Any]
     negatives: list[RefNegative]
     options: dict[str, Any]
     text: list[int] = field(default_factory=list)
+    words: dict[str, torch.Tensor] | None = None
+    branches: int = 1
+
+    def prompt(self, length: int, option: str = TEXT) -> str:
+        """The letters of so many tokens of the prompt: P, and B for those that are no words."""
+        own = (self.words or {}).get(option)
+        own = [True] * length if own is None else own.tolist()[:length]
+        return "".join("P" if word else "B" for word in own) + "B" * (length - len(own))
 
     @property
     def text_kinds(self) -> str:
         """[P][N0 of each], one letter a token."""
-        return "P" * self.text[0] + "".join(str(c) * n for c, n in enumerate(self.text[1:]))
+        return self.prompt(self.text[0]) + "".join(str(c) * n for c, n in enumerate(self.text[1:]))
 
 
 def append_text(call: RefCall) -> None:
@@ -265,7 +282,7 @@ def patch(model, *all_negatives: RefNegative, positive_index: int = 0, lengthen:
                      scale=None, **kwargs):
             q, k, v = (_heads_first(a, heads, skip_reshape) for a in (q, k, v))
             found = kinds(call, q.shape[0], q.shape[2], k.shape[2])
-            rows, cols = found or ("I" * q.shape[2], "I" * k.shape[2])
+            rows, cols = (letters.replace("B", "P") for letters in found or ("I" * q.shape[2], "I" * k.shape[2]))
             mask = None if mask is None else _additive(mask)
             positive = is_positive if found else [True] * q.shape[0]
             if found and "reference_beside" in call.options:  # negatives that do not travel with the sequence

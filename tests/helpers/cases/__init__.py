@@ -41,6 +41,13 @@ class Case:
     since: the first ComfyUI in which the case can be run, where that is not the first that has the model.
     most: samples that the model takes at once, None for any number; no more than that are sampled.
     newer: the model came after the newest ComfyUI that dev.py runs the tests on (docs/newer-comfyui.md).
+
+    For context_reference.py:
+    branches: lengthen and kinds of its own, where those of the paper's reference say nothing without a negative.
+    refines_apart: the text's refiner reads each prompt with its own padding.
+    of_the_prompt: modules that read the prompt alone (they pool its text), or take each row of a batch for another's.
+    words: how many of so many tokens may be words, where another node's follow them; padded: some may be none.
+    no_branches: why texts cannot be rows of one batch.
     """
     name: str
     config: str | type
@@ -58,6 +65,12 @@ class Case:
     since: tuple[int, int, int] = (0, 0, 0)
     most: int | None = None
     newer: bool = False
+    branches: tuple[Callable[[reference.RefCall], None], reference.Kinds] | None = None
+    refines_apart: bool = False
+    of_the_prompt: tuple[str, ...] = ()
+    words: Callable[[int], int] = lambda length: length
+    padded: bool = True
+    no_branches: str | None = None
 
     @property
     def stands_in(self) -> bool:

@@ -32,7 +32,8 @@ def _append_text(call: reference.RefCall) -> None:
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """Sound with [speaker][P][lyrics][N0 of each]."""
-    return "I" * queries, "P" * (1 + 6) + call.text_kinds
+    prompt, negatives = call.prompt(call.text[0]), call.text_kinds[call.text[0]:]
+    return "I" * queries, "B" + prompt + "B" * 6 + negatives
 
 
 def _decode(model: Any, decode: Any, *, encoder_hidden_states: torch.Tensor, transformer_options: dict[str, Any],

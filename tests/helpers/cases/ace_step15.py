@@ -40,10 +40,10 @@ def _see(base_model: Any) -> None:
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """Sound with [lyrics][timbre: one of each row of the batch][P][N0 of each]."""
-    return "I" * queries, "P" * (6 + len(call.x)) + call.text_kinds
+    return "I" * queries, "B" * (6 + len(call.x) // call.branches) + call.text_kinds
 
 
-_COMMON = dict(setup=_see, kinds=_kinds, no_mutants=NO_TEXT_QUERIES)
+_COMMON = dict(setup=_see, kinds=_kinds, no_mutants=NO_TEXT_QUERIES, of_the_prompt=("encoder.timbre_encoder",))
 
 CASES = [
     # 18 tokens of sound, as many as the prompt's 15 and a negative's 3

@@ -12,7 +12,7 @@ _REGISTERS = 8
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """[registers][P][N0 of each][I], in all of the model's attention."""
-    text = "P" * _REGISTERS + call.text_kinds
+    text = "B" * _REGISTERS + call.text_kinds
     return text + "I" * (queries - len(text)), text + "I" * (keys - len(text))
 
 

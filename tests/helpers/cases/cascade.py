@@ -27,7 +27,7 @@ def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tupl
     """The image with [image][P][N0 of each][pooled, 4][vision, 4 of each picture]."""
     after = 4 + 4 * call.conds["clip_img"].shape[1]
     assert keys == queries + len(call.text_kinds) + after
-    return "I" * queries, "I" * queries + call.text_kinds + "P" * after
+    return "I" * queries, "I" * queries + call.text_kinds + "B" * after
 
 
 def _append_text(call: reference.RefCall) -> None:

@@ -57,6 +57,8 @@ def _append_adapted(call: reference.RefCall) -> None:
     call.negatives = [dataclasses.replace(n, tokens=adapted(n.tokens, n.options["t5xxl_ids"][None],
                                                             n.options["t5xxl_weights"][None, :, None]))
                       for n in call.negatives]
+    if call.words:  # the adapter's tokens are T5's
+        call.words = {reference.TEXT: call.words["t5xxl_ids"]}
     reference.append_text(call)
 
 

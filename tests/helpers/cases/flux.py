@@ -53,6 +53,14 @@ def _append_text_and_mask(call: reference.RefCall) -> None:
     call.conds["attention_mask"] = mask
 
 
+def _append_to_filled(call: reference.RefCall) -> None:
+    """[filling up to 512][P][N0 of each]."""
+    reference.append_text(call)
+    if call.words:
+        own = call.words[reference.TEXT]
+        call.words = {reference.TEXT: torch.cat([own.new_zeros(call.text[0] - len(own)), own])}
+
+
 def _append_inside(call: reference.RefCall) -> None:
     """Append inside of BaseModel._apply_model, which so counts P alone, and moves the image by no more than its length."""
     context = call.conds["c_crossattn"]
@@ -68,9 +76,12 @@ def _append_inside(call: reference.RefCall) -> None:
 CASES = [
     Case("flux1", "Flux", _FLUX1, _LATENT, 24, options=_pooled),
     Case("flux1-kontext", "Flux", _FLUX1, _LATENT, 24, options=_references),
-    Case("flux1-redux", "Flux", _FLUX1, _LATENT, 24, options=_redux, lengthen=_append_text_and_mask),
-    Case("flux2", "Flux2", _FLUX2, _PACKED, 24, positions=True, options=lambda length, seed: {"guidance": 3.0}),
+    Case("flux1-redux", "Flux", _FLUX1, _LATENT, 24, options=_redux, lengthen=_append_text_and_mask,
+         words=lambda length: length // 2),
+    Case("flux2", "Flux2", _FLUX2, _PACKED, 24, positions=True, lengthen=_append_to_filled,
+         options=lambda length, seed: {"guidance": 3.0}),
     Case("flux2-klein-edit", "Flux2", _FLUX2 | dict(guidance_embed=False), _PACKED, 24, positions=True,
+         lengthen=_append_to_filled,
          options=lambda length, seed: {"reference_latents": [_noise(128, 3, 3)],
                                        "reference_latents_method": "index_timestep_zero"}),
     Case("longcat-image", "LongCatImage", _FLUX1 | _NO_GUIDANCE, _LATENT, 24, positions=True, lengthen=_append_inside,

@@ -24,13 +24,15 @@ def _options(length: int, seed: int) -> dict[str, Any]:
 
 def _prepend_text(call: reference.RefCall) -> None:
     """[N0 of each][P], in T5's tokens and in Llama's."""
-    def joined(text: torch.Tensor, extra: list[torch.Tensor], dim: int) -> tuple[torch.Tensor, str]:
+    def joined(text: torch.Tensor, extra: list[torch.Tensor], dim: int, option: str) -> tuple[torch.Tensor, str]:
         extra = [e.to(text).expand(len(call.x), *e.shape[1:]) for e in extra]
-        kinds = "".join(str(c) * e.shape[dim] for c, e in enumerate(extra)) + "P" * text.shape[dim]
+        kinds = "".join(str(c) * e.shape[dim] for c, e in enumerate(extra)) + call.prompt(text.shape[dim], option)
         return torch.cat([*extra, text], dim), kinds
 
-    call.conds["c_crossattn"], t5 = joined(call.conds["c_crossattn"], [n.tokens for n in call.negatives], 1)
-    call.conds[_LLAMA], llama = joined(call.conds[_LLAMA], [n.options["conditioning_llama3"] for n in call.negatives], 2)
+    call.conds["c_crossattn"], t5 = joined(call.conds["c_crossattn"], [n.tokens for n in call.negatives], 1,
+                                          reference.TEXT)
+    call.conds[_LLAMA], llama = joined(call.conds[_LLAMA], [n.options["conditioning_llama3"] for n in call.negatives], 2,
+                                       "conditioning_llama3")
     call.options["reference_kinds"] = t5 + llama + llama
 
 

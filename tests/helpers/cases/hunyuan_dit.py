@@ -45,10 +45,13 @@ def _append_text(call: reference.RefCall) -> None:
 
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
-    return "I" * queries, call.text_kinds
+    mt5 = call.conds[_MT5].shape[1]
+    prompt = call.prompt(call.text[0] - mt5) + call.prompt(mt5, "conditioning_mt5xl")
+    return "I" * queries, prompt + call.text_kinds[call.text[0]:]
 
 
-_COMMON = dict(options=_options, setup=_see, lengthen=_append_text, kinds=_kinds, no_mutants=NO_TEXT_QUERIES)
+_COMMON = dict(options=_options, setup=_see, lengthen=_append_text, kinds=_kinds, no_mutants=NO_TEXT_QUERIES,
+               of_the_prompt=("pooler",))
 
 CASES = [
     # 28 image tokens, as many as the prompt's 7 + 11 and a negative's 3 + 7

@@ -48,9 +48,9 @@ def _append_text(call: reference.RefCall) -> None:
     """[P][N0 of each]; in the blocks [vision][ByT5][P][N0 of each][ByT5], where one ByT5 is empty."""
     reference.append_text(call)
     model, text = call.model.diffusion_model, call.text_kinds
-    vision, byt5 = ("P" * call.conds[name].shape[1] if name in call.conds else "" for name in ("clip_fea", "txt_byt5"))
+    vision, byt5 = ("B" * call.conds[name].shape[1] if name in call.conds else "" for name in ("clip_fea", "txt_byt5"))
     byt5 = byt5 if model.params.byt5 else ""
-    call.options[REFINED] = text
+    call.options[REFINED] = text.replace("B", "P")
     call.options[TEXT] = vision + (byt5 + text if model.params.use_cond_type_embedding else text + byt5)
 
 
@@ -89,8 +89,8 @@ def _single_block(forward: Any, x: torch.Tensor, transformer_options: dict[str, 
         (_, frame, _), _ = modulation_dims
         text = transformer_options[TEXT]
         kinds = text + "I" * (x.shape[1] - len(text))
-        own = text.index(transformer_options[REFINED])
-        counts = [kinds[:i].count("P") + kinds[:i].count("I") if kind in "PI" else own for i, kind in enumerate(kinds)]
+        own = text.replace("B", "P").index(transformer_options[REFINED])
+        counts = [sum(kinds[:i].count(letter) for letter in "PBI") if kind in "PBI" else own for i, kind in enumerate(kinds)]
         modulation_dims = [(i, i + 1, int(count >= frame)) for i, count in enumerate(counts)]
     return forward(x, modulation_dims=modulation_dims, transformer_options=transformer_options, **kwargs)
 
@@ -105,12 +105,12 @@ def _setup(base_model: Any) -> None:
 
 
 _CASE = functools.partial(Case, width=24, lengthen=_append_text, kinds=_kinds, setup=_setup,
-                          no_mutants=frozenset())
+                          no_mutants=frozenset(), refines_apart=True)
 
 CASES = [
     _CASE("hunyuan-video", "HunyuanVideo", _VIDEO1, _LATENT, options=_pooled),
-    _CASE("hunyuan-video-i2v", "HunyuanVideoI2V", _VIDEO1 | dict(in_channels=33), _LATENT, options=_guiding_frame,
-          since=(0, 20, 0)),  # earlier ones fail at two latents, with VSF or without
+    _CASE("hunyuan-video-i2v", "HunyuanVideoI2V", _VIDEO1 | dict(in_channels=33, guidance_embed=False), _LATENT,
+          options=_guiding_frame, since=(0, 20, 0)),  # earlier ones fail at two latents, with VSF or without
     _CASE("hunyuan-video-skyreels-i2v", "HunyuanVideoSkyreelsI2V", _VIDEO1 | dict(in_channels=32), _LATENT, options=_pooled),
     _CASE("hunyuan-video-1.5", "HunyuanVideo15", _VIDEO15, _LATENT15, options=_byt5_and_vision),
     _CASE("hunyuan-video-1.5-sr", "HunyuanVideo15_SR_Distilled", _VIDEO15 | dict(in_channels=98, meanflow=True), _LATENT15,

@@ -12,9 +12,9 @@ _KREA2 = dict(image_model="krea2", features=64, tdim=32, txtdim=20, heads=2, kvh
 
 
 def _references(length: int, seed: int) -> dict[str, Any]:
-    """Two pictures to edit, as video frames and as images."""
+    """Two pictures to edit, of one frame each."""
     generator = torch.Generator().manual_seed(7)
-    return {"reference_latents": [torch.randn(1, 16, *shape, generator=generator) for shape in ((1, 4, 6), (6, 7))]}
+    return {"reference_latents": [torch.randn(1, 16, *shape, generator=generator) for shape in ((1, 4, 6), (1, 6, 7))]}
 
 
 CASES = [

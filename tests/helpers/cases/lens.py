@@ -41,8 +41,8 @@ def _image_first(call: reference.RefCall, batch: int, queries: int, keys: int) -
 
 def _negatives_before_text(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """[I][N0 of each][P], in all of the model's attention."""
-    text = call.text_kinds
-    kinds = "I" * (keys - len(text)) + text.lstrip("P") + "P" * call.text[0]
+    text = call.text_kinds[call.text[0]:] + call.prompt(call.text[0])
+    kinds = "I" * (keys - len(text)) + text
     assert queries == keys
     return kinds, kinds
 

@@ -6,6 +6,7 @@ sequence: hooks on the refiner and on the blocks do so while the model runs, and
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import reference
 import tiny
 import torch
 from comfy.patcher_extension import WrappersMP
+from within import text_attention
 
 from cases import Case
 
@@ -85,6 +87,28 @@ def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tupl
     return (tail.kinds, tail.kinds) if tail is not None and tail.kinds else None
 
 
+_LAYERS = text_attention(lambda name: re.fullmatch(r"layers\.\d+", name) is not None)["lengthen"]
+
+
+def _in_branches(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str] | None:
+    """[captions][P][padding][all else][references and image], padded each, in the blocks; the refiners are each branch's."""
+    if call.options["within"].running is None:
+        return None
+    model = call.model.diffusion_model
+    references, captions = (call.conds.get(name) or [] for name in ("ref_latents", "ref_contexts"))
+
+    def padded(length: int) -> int:
+        multiple = model.pad_tokens_multiple or 1
+        return -(-length // multiple) * multiple
+    sizes = [[-(-n // model.patch_size) for n in t.shape[-2:]] for t in (*references, call.x)]
+    image = sum(padded(height * width) for height, width in sizes)
+    first = [padded(c.shape[1]) for c in captions[:len(references)]]
+    first += [padded(1)] * (len(references) - len(first))
+    letters = "B" * sum(first) + call.prompt(call.text[0])
+    letters += "B" * (keys - image - len(letters)) + "I" * image
+    return letters, letters
+
+
 def _pooled(length: int, seed: int) -> dict[str, Any]:
     return {"pooled_output": tiny.tokens(1, seed + 7, width=20)[0]}
 
@@ -106,7 +130,8 @@ _ZIMAGE = _LUMINA | dict(dim=256, n_heads=8, n_kv_heads=8, z_image_modulation=Tr
                          rope_theta=256.0)
 _PIXEL = _ZIMAGE | dict(image_model="zimage_pixel", patch_size=4, in_channels=3, decoder_in_channels=48, decoder_hidden_size=32,
                         decoder_num_res_blocks=1, decoder_max_freqs=2)
-_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=frozenset())
+_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=frozenset(),
+               refines_apart=True, branches=(_LAYERS, _in_branches))
 
 CASES = [
     Case("lumina2", "Lumina2", _LUMINA, (16, 8, 6), 24, **_COMMON),

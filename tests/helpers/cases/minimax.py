@@ -115,7 +115,8 @@ _H3 = dict(image_model="minimax_h3", hidden_size=64, num_layers=2, token_refiner
            time_embed_hidden_size=32, time_embed_dim=24, rope_inv_freq_len=4)
 _CURVES = _H3 | dict(adaln_curve_grid=9, time_embed_dim=6)
 _LATENT = ((4, 7, 4, 6), (8, 2, 9))
-_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=frozenset(), most=1)
+_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=frozenset(), most=1,
+               no_branches="it takes one video at a time")
 
 CASES = [
     Case("minimax-h3", "MiniMaxH3", _H3, _LATENT, 24, options=_text, **_COMMON),

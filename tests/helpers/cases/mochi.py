@@ -36,12 +36,15 @@ def _prepend_text(call: reference.RefCall) -> None:
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """[I][N0 of each][P], in all of the model's attention."""
-    text = call.text_kinds.lstrip("P") + "P" * call.text[0]
+    text = call.text_kinds[call.text[0]:] + call.prompt(call.text[0])
     assert queries == keys
     return ("I" * (keys - len(text)) + text,) * 2
 
 
 CASES = [
-    Case("mochi", "GenmoMochi", _MOCHI, (12, 2, 4, 6), 24, options=_padded, lengthen=_prepend_text, kinds=_kinds),
-    Case("mochi-unpadded", "GenmoMochi", _MOCHI, (12, 2, 4, 6), 24, options=_all_words, lengthen=_prepend_text, kinds=_kinds),
+    Case("mochi", "GenmoMochi", _MOCHI, (12, 2, 4, 6), 24, options=_padded, of_the_prompt=("t5_y_embedder",),
+         no_mutants=frozenset({"a text refiner mixes prompt and negative", "each branch has its own padding"}),
+         lengthen=_prepend_text, kinds=_kinds),
+    Case("mochi-unpadded", "GenmoMochi", _MOCHI, (12, 2, 4, 6), 24, options=_all_words, of_the_prompt=("t5_y_embedder",),
+         lengthen=_prepend_text, kinds=_kinds),
 ]

@@ -59,7 +59,7 @@ def _mark(call: reference.RefCall, block: torch.nn.Module) -> None:
 
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str] | None:
-    text = "".join(str(c) * n for c, n in enumerate(call.text[1:])) + "P" * call.text[0]
+    text = "".join(str(c) * n for c, n in enumerate(call.text[1:])) + call.prompt(call.text[0])
     if call.options["in_refiner"]:
         return text, text
     letters = text + "I" * sum(h * w for h, w in _sizes(call))

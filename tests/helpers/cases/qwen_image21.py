@@ -80,7 +80,7 @@ def _by_pytorch(base_model: Any) -> None:
     type(base_model.diffusion_model)._forward.__globals__["optimized_attention"] = comfy_attention.attention_pytorch
 
 
-_COMMON = dict(width=24, lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=NO_TEXT_QUERIES)
+_COMMON = dict(width=24, lengthen=_lengthen, kinds=_kinds, positions=True, no_mutants=NO_TEXT_QUERIES, padded=False)
 
 _REAL = dict(newer=True, setup=_by_pytorch, **_COMMON)
 

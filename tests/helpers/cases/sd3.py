@@ -20,7 +20,7 @@ def _pooled(length: int, seed: int) -> dict[str, Any]:
 
 def _registers(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """[registers][P][N0 of each][I], in all of the model's attention."""
-    text = "P" * _REGISTERS + call.text_kinds
+    text = "B" * _REGISTERS + call.text_kinds
     assert queries == keys
     return (text + "I" * (keys - len(text)),) * 2
 

@@ -74,6 +74,6 @@ CASES = [
     Case("stable-audio", "StableAudio", _AUDIO1, (64, 11), 32, weight_scale=0.5, state=_STATE1,
          options=lambda length, seed: {"seconds_start": 1.0, "seconds_total": 5.0}, **_COMMON),
     # 260 tokens, as many as the prompt's 7, padded to 256, one of seconds, and a negative's 3
-    Case("stable-audio-3", "StableAudio3", _AUDIO3, (256, 257), 32, state=_STATE3, **_COMMON3),
+    Case("stable-audio-3", "StableAudio3", _AUDIO3, (256, 257), 32, weight_scale=0.6, state=_STATE3, **_COMMON3),
     Case("stable-audio-3-unpadded", "StableAudio3", _AUDIO3, (256, 9), 32, state=_seconds("seconds_total", 256), **_COMMON3),
 ]

@@ -1,0 +1,180 @@
+"""The context rule in every family: a context that is the prompt once more changes nothing, and any other does what the formula
+says (tests/helpers/context_reference.py)."""
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cases
+import comfy.samplers
+import context_reference as reference
+import pytest
+import tiny
+import torch
+from cases import Case
+from comfy.nested_tensor import NestedTensor
+from vsf_pack.nodes.glue import run
+from vsf_pack.nodes.glue.contexts import TEXT_ROWS, ContextPrompt, known_words
+from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.vsf_contrast import VSFContrast
+
+POSITIVE, PADDING = 7, 2
+TEXT_OPTIONS = ("conditioning_llama3", "conditioning_mt5xl", "t5xxl_ids", "t5xxl_weights")
+"""Options of a conditioning that are texts too; all others of a context are those of its prompt."""
+AXES = {"t5xxl_ids": -1, "t5xxl_weights": -1}
+FORMS = ["whole rows", "words"]
+NEEDS_DOUBLE = {"krea2", "krea2-edit-index", "krea2-edit-index-timestep-zero"}
+"""Single precision's own rounding is 1e-6 in them."""
+
+
+@pytest.fixture(scope="module", params=cases.ALL, ids=lambda case: case.name)  # a model's tests run one after the other
+def case(request) -> Case:
+    if not request.param.exists:
+        pytest.skip("not in this ComfyUI")
+    return request.param
+
+
+def words_of(case: Case, form: str) -> dict[str, torch.Tensor]:
+    """Which tokens of the prompt are words, by the option that holds them; by the form "words", the last ones are not."""
+    rows, options = case.conditioning(POSITIVE, 1)[0]
+    words = {name: torch.ones(options[name].shape[AXES.get(name, -2)], dtype=torch.bool)
+             for name in TEXT_OPTIONS if name in options}
+    words |= {TEXT_ROWS: torch.ones(rows.shape[1], dtype=torch.bool), **known_words(rows, options)}
+    for own in words.values():
+        own[case.words(len(own)):] = False
+        if form == "words" and case.padded:
+            own[len(own) - PADDING:] = False
+    return words
+
+
+def context_of(case: Case, seed: int, words: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Another text of the prompt's length, with other words in the place of its words."""
+    rows, options = case.conditioning(POSITIVE, 1)[0]
+    other, others = tiny.tokens(POSITIVE, seed, width=case.width), case.options(POSITIVE, seed)
+    mixed = {name: mix(options[name], others[name], words[name], AXES.get(name, -2))
+             for name in TEXT_OPTIONS if name in options}
+    return mix(rows, other, words[TEXT_ROWS], -2), {**options, **mixed}
+
+
+def mix(own: torch.Tensor, other: torch.Tensor, words: torch.Tensor, dim: int) -> torch.Tensor:
+    return torch.where(words.reshape(-1, *[1] * (-1 - dim)), other, own)
+
+
+def given(case: Case, words: dict[str, torch.Tensor], rows: torch.Tensor, options: dict[str, Any], strength: float = 1.0,
+          **window: float) -> ContextPrompt:
+    """A context as VSF Prompt gives it: text with the words of the sampled prompt."""
+    prompt = case.conditioning(POSITIVE, 1)[0][0]
+    return ContextPrompt(rows, strength, options=options, own=words, prompt=prompt, words=words, **window)
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a.double() - b.double()).norm() / b.double().norm()).item()
+
+
+def sample(case: Case, guider: comfy.samplers.CFGGuider, batch: int) -> torch.Tensor:
+    """Two steps of ComfyUI's Euler: from noise alone or nearly so, and from noise and picture alike, where pushes fade."""
+    g = torch.Generator().manual_seed(0)
+    shapes = case.latent if isinstance(case.latent[0], tuple) else (case.latent,)
+    parts = [torch.randn(min(batch, case.most or batch), *shape, generator=g) for shape in shapes]
+    noise = parts[0] if len(parts) == 1 else NestedTensor(parts)
+    sampling = guider.model_patcher.get_model_object("model_sampling")
+    one = torch.ones(1)
+    is_flow = sampling.noise_scaling(0.5 * one, 0 * one, one.clone()).item() == 0.5
+    sigmas = torch.tensor([1.0, 0.5, 0.0] if is_flow else [3.0, 1.0, 0.0])
+    with torch.inference_mode():
+        out = guider.sample(noise, noise * 0, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=0)
+    return torch.cat([t.flatten(1) for t in out.unbind()], dim=1) if len(parts) > 1 else out
+
+
+def sample_pack(case: Case, contexts: list[ContextPrompt], batch: int, cfg: float = 1.0, dtype=torch.float32) -> torch.Tensor:
+    model = cases.load(case.name, dtype)
+    guider = comfy.samplers.CFGGuider(attach(model, contexts) if contexts else model)
+    guider.set_conds(case.conditioning(POSITIVE, 1), case.conditioning(4, 2))
+    guider.set_cfg(cfg)
+    return sample(case, guider, batch)
+
+
+@functools.cache
+def plain(name: str, batch: int, cfg: float = 1.0, dtype=torch.float32) -> torch.Tensor:
+    return sample_pack(cases.BY_NAME[name], [], batch, cfg, dtype)
+
+
+SETTINGS = {  # contexts' seeds and strengths, form, batch, CFG; the smallest strength is not capped
+    "one": (((50, 1.0),), "whole rows", 1, 3.0),
+    "two": (((51, 1.0), (52, 0.04)), "words", 3, 1.0),
+}
+
+
+@functools.cache
+def expected(name: str, setting: str, rules: reference.Rules = reference.TRUTH, order: tuple[int, ...] = ()) -> torch.Tensor:
+    """By the reference. order: of the contexts' words, if not their own."""
+    case = cases.BY_NAME[name]
+    contexts, form, batch, cfg = SETTINGS[setting]
+    words = words_of(case, form)
+    model = reference.patch(case, cases.load(name, torch.float64), words, [strength for _, strength in contexts], rules)
+    guider = reference.Branches(model)
+    texts = [context_of(case, seed, words) for seed, _ in contexts]
+    if order:
+        texts = [(rows[:, list(order)], options) for rows, options in texts]
+    guider.set_branches(case.conditioning(POSITIVE, 1), [[list(text)] for text in texts], case.conditioning(4, 2), cfg)
+    return sample(case, guider, batch)
+
+
+def in_branches(case: Case) -> Case:
+    if case.no_branches:
+        pytest.skip(case.no_branches)
+    return case
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_context_equals_the_reference(case, setting):
+    case = in_branches(case)
+    contexts, form, batch, cfg = SETTINGS[setting]
+    words = words_of(case, form)
+    out = sample_pack(case, [given(case, words, *context_of(case, seed, words), strength) for seed, strength in contexts],
+                      batch, cfg)
+    truth = expected(case.name, setting)
+    assert relative_error(out, truth) <= 1e-5
+    assert relative_error(plain(case.name, batch, cfg), truth) >= 1e-3, "the context must matter, or nothing is proved"
+
+
+@pytest.mark.parametrize("mutant", [*reference.MUTANTS, "positions"])
+def test_a_wrong_rule_would_be_seen(case, mutant):
+    """The comparison's power: the reference with one rule broken, or with the context's words in other places, is farther from
+    the truth than the tolerance."""
+    case = in_branches(case)
+    if mutant == "positions":
+        if not case.positions:
+            pytest.skip("this model does not number its text")
+        order = (1, 2, 3, 4, 0, 5, 6)
+        assert relative_error(expected(case.name, "two", order=order), expected(case.name, "two")) >= 1e-4
+        return
+    if mutant in reference.OF_TEXT_QUERIES and "the negative sees the prompt" in case.no_mutants:
+        pytest.skip("in this model, words ask nothing")
+    if mutant in case.no_mutants or (mutant == "each branch has its own padding" and not case.padded):
+        pytest.skip("this model's prompts have no padding, or nothing sees it")
+    wrong = expected(case.name, "two", reference.MUTANTS[mutant])
+    assert relative_error(wrong, expected(case.name, "two")) >= 1e-4
+
+
+def test_the_prompt_once_more_changes_nothing(case, monkeypatch):
+    """Not by the shortcut for texts that are equal, but by its place, its positions, its refiners and its masks."""
+    dtype = torch.float64 if case.name in NEEDS_DOUBLE else torch.float32
+    monkeypatch.setattr(run, "_same", lambda a, b: False)
+    for form in FORMS if case.padded else FORMS[:1]:
+        words = words_of(case, form)
+        same = sample_pack(case, [given(case, words, *case.conditioning(POSITIVE, 1)[0])], 2, dtype=dtype)
+        assert relative_error(same, plain(case.name, 2, dtype=dtype)) <= 1e-6, form
+        other = sample_pack(case, [given(case, words, *context_of(case, 50, words))], 2, dtype=dtype)
+        assert relative_error(other, plain(case.name, 2, dtype=dtype)) >= 1e-4, form
+
+
+def test_context_off(case, caplog):
+    """Bit for bit: the prompt once more, strength 0, and a window that no step is in."""
+    without, words = plain(case.name, 2), words_of(case, "whole rows")
+    same, other = case.conditioning(POSITIVE, 1)[0], context_of(case, 50, words)
+    assert torch.equal(sample_pack(case, [given(case, words, *same)], 2), without)
+    assert "a negative is off" in caplog.text
+    model = cases.load(case.name)
+    assert VSFContrast.execute(model, [list(other)], 0.0, 0.0, 1.0).args[0] is model
+    assert torch.equal(sample_pack(case, [given(case, words, *other, start_percent=0.999)], 2), without)
