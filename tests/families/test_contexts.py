@@ -19,9 +19,9 @@ from vsf_pack.nodes.glue.patch import attach
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 
 POSITIVE, PADDING = 7, 2
-TEXT_OPTIONS = ("conditioning_llama3", "conditioning_mt5xl", "t5xxl_ids", "t5xxl_weights")
+TEXT_OPTIONS = ("conditioning_llama3", "conditioning_mt5xl", "t5xxl_ids", "t5xxl_weights", "text_input_ids")
 """Options of a conditioning that are texts too; all others of a context are those of its prompt."""
-AXES = {"t5xxl_ids": -1, "t5xxl_weights": -1}
+AXES = {"t5xxl_ids": -1, "t5xxl_weights": -1, "text_input_ids": -1}
 FORMS = ["whole rows", "words"]
 NEEDS_DOUBLE = {"krea2", "krea2-edit-index", "krea2-edit-index-timestep-zero"}
 """Single precision's own rounding is 1e-6 in them."""
@@ -115,7 +115,8 @@ def expected(name: str, setting: str, rules: reference.Rules = reference.TRUTH, 
     guider = reference.Branches(model)
     texts = [context_of(case, seed, words) for seed, _ in contexts]
     if order:
-        texts = [(rows[:, list(order)], options) for rows, options in texts]
+        texts = [(rows[:, list(order)], {name: moved(name, option, order) for name, option in options.items()})
+                 for rows, options in texts]
     guider.set_branches(case.conditioning(POSITIVE, 1), [[list(text)] for text in texts], case.conditioning(4, 2), cfg)
     return sample(case, guider, batch)
 
@@ -124,6 +125,15 @@ def in_branches(case: Case) -> Case:
     if case.no_branches:
         pytest.skip(case.no_branches)
     return case
+
+
+def moved(name: str, option: Any, order: tuple[int, ...]) -> Any:
+    """An option with its first tokens in another order, if it is a text."""
+    if name not in TEXT_OPTIONS:
+        return option
+    axis = AXES.get(name, -2)
+    places = [*(i for i in order if i < option.shape[axis]), *range(len(order), option.shape[axis])]
+    return option.index_select(axis, torch.tensor(places))
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -171,10 +181,11 @@ def test_the_prompt_once_more_changes_nothing(case, monkeypatch):
 
 def test_context_off(case, caplog):
     """Bit for bit: the prompt once more, strength 0, and a window that no step is in."""
+    caplog.set_level("INFO", "vsf")
     without, words = plain(case.name, 2), words_of(case, "whole rows")
     same, other = case.conditioning(POSITIVE, 1)[0], context_of(case, 50, words)
     assert torch.equal(sample_pack(case, [given(case, words, *same)], 2), without)
-    assert "a negative is off" in caplog.text
+    assert "off: with the prompt before it, it is the prompt" in caplog.text
     model = cases.load(case.name)
     assert VSFContrast.execute(model, [list(other)], 0.0, 0.0, 1.0).args[0] is model
     assert torch.equal(sample_pack(case, [given(case, words, *other, start_percent=0.999)], 2), without)

@@ -54,10 +54,11 @@ OF_TEXT_QUERIES = {"a context sees the prompt", "each branch has its own padding
 
 
 def noise_share(model_sampling: Any, sigma: torch.Tensor) -> float:
-    """t: of a noised latent, the part that is noise, by ComfyUI's own mixture of the two."""
+    """t, by ComfyUI's own mixture of noise and picture: where the picture's part shrinks, what it has lost; else the noise's
+    part in the sum."""
     sigma, one, zero = sigma[:1].double(), torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     noise, signal = (model_sampling.noise_scaling(sigma, *parts).item() for parts in ((one, zero), (zero.clone(), one.clone())))
-    return noise / (noise + signal)
+    return 1 - signal if signal < 1 else noise / (noise + signal)
 
 
 def size(x: torch.Tensor, of_each_head: bool) -> torch.Tensor:

@@ -67,10 +67,11 @@ def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tupl
     text = call.conds["ar_len"]
     assert (queries, keys) == (keys - text, call.conds["vinput_mask"].shape[1])
     negatives = "".join(str(c) * lane[0][0].shape[2] for c, lane in enumerate(call.options["reference_beside"]))
-    return "P" + "I" * (queries - 1), "P" * text + "P" + "I" * (queries - 1) + negatives
+    prompt = "".join("I" if token == _IMAGE else "P" for token in call.conds["input_ids"][0, :text].tolist())
+    return "B" + "I" * (queries - 1), prompt + "B" + "I" * (queries - 1) + negatives
 
 
-_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True,
+_COMMON = dict(lengthen=_lengthen, kinds=_kinds, positions=True, padded=False,
                no_mutants=NO_TEXT_QUERIES - {"the prompt sees the negative"})
 
 CASES = [
