@@ -65,8 +65,6 @@ class VSFGuidance(io.ComfyNode):
         family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
         padded = family.__name__.rpartition(".")[2] not in UNPADDED
         prompts = negative_prompts(negative, scale, bias, start_percent, end_percent, padded, node_id(cls))
-        if not prompts:
-            say(node_id(cls), "off: no words in the negative")
         for prompt in prompts:
             check_fit(prompt, family, model.model)
         return io.NodeOutput(attach(model, prompts) if prompts else model)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import made
+from .said import say
 from .tokens import known_rows
 
 log = logging.getLogger("vsf")
@@ -51,7 +52,7 @@ class NegativePrompt:
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
                      end_percent: float, padded: bool = True, node: str | None = None) -> list[NegativePrompt]:
-    """One negative for each entry of a CONDITIONING; entries that are off are left out, with a line in the log.
+    """One negative for each entry of a CONDITIONING; entries that are off are left out, and the node says why.
 
     An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent, and its
     strength (ConditioningSetAreaStrength) multiplies the scale. padded: as in `without_padding`.
@@ -73,7 +74,7 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
         else:
             why = "it has no words" if not has_words else "its strength is 0" if not strength else (
                 f"it would act from {start:g} to {end:g}")
-            log.info("VSF: a prompt in `negative` is off: %s", why)
+            say(node, f"off: {why}")
     return prompts
 
 

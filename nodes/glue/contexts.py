@@ -87,7 +87,8 @@ def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength:
     entries = conditioning or negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # that says what is wrong
     return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]),
                           node=node)
-            for entry in entries for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False)]
+            for entry in entries
+            for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node)]
 
 
 def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],

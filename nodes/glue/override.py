@@ -79,7 +79,8 @@ class VSFAttention:
                 out = self.join(layout, q, k, v, mask, attend, attend_lse)
             except NotPyTorchs:
                 self._known(func)["not PyTorch's", _shape(q, k)] = True
-                return joined(q, k, v, mask)
+                attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
+                out = self.join(layout, q, k, v, mask, attend, attend_lse)
             if self.calls == 1 and not torch.compiler.is_compiling():
                 self._tell(layout, func, q, attend_lse, kwargs)
             return out

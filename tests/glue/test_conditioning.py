@@ -148,7 +148,7 @@ def test_an_entry_that_is_off_says_why(case, caplog):
         caplog.clear()
         with caplog.at_level(logging.INFO, "vsf"):
             assert vsf.guide(cases.load(case.name), negative) is cases.load(case.name)
-        assert [r.message for r in caplog.records] == [f"VSF: a prompt in `negative` is off: {why}"]
+        assert [r.message for r in caplog.records] == [f"VSF: off: {why}"]
 
 
 # -- rows alone -------------------------------------------------------------------------------------------------------
