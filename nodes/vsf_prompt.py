@@ -10,6 +10,7 @@ from .glue.families import find_family
 from .glue.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.patch import attach
 from .glue.said import node_id, say
+from .glue.tokens import has_words, tokenize
 
 
 class VSFPrompt(io.ComfyNode):
@@ -48,6 +49,9 @@ class VSFPrompt(io.ComfyNode):
         if clip is None:
             raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
                              "one in `clip`, found none.")
+        if not isinstance(prompt, str) or not isinstance(negative, str):
+            raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
+                             f"{type(prompt).__name__} and {type(negative).__name__}.")
         strength = checked_strength(strength)
         find_family(model.model)  # say that a model cannot do it even when the negative is empty
         prompt, inline = taken_out(prompt)
@@ -60,7 +64,11 @@ class VSFPrompt(io.ComfyNode):
             if left_out:
                 read = f'is read as "{text}"' if text else "is off"
                 said.append(f'"{line}" {read}: the prompt has {", ".join(left_out)} itself')
-            found += [(text, strength * weight)] if text and weight else []
+            if not text or not weight or not has_words(clip, text, tokenize(clip, text)):
+                why = "its weight is 0" if text and not weight else "the text encoder makes nothing of it"
+                said += [] if left_out and not text else [f'"{line}" is off: {why}']
+                continue
+            found.append((text, strength * weight))
         node = node_id(cls)
         said += [] if said or found else ["off: no negative"]
         told = "\n".join(said)

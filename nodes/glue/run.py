@@ -151,7 +151,7 @@ def _options(family: Family, options: dict[str, Any]) -> dict[str, tuple[str, in
 
 def _same(a: Encoded, b: Encoded) -> bool:
     """Whether a context is its prompt once more: then it is off, exactly."""
-    return all(a[k].shape == b[k].shape and torch.equal(a[k], b[k].to(a[k])) for k in a)
+    return a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k], b[k].to(a[k])) for k in a)
 
 
 def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Tensor | None) -> dict[str, Tensor]:

@@ -38,18 +38,45 @@ def between(positive: list, start: float, end: float) -> list:
     return ConditioningSetTimestepRange().set_range(positive, start, end)[0]
 
 
-def test_what_was_left_out_stands_there_after_the_run_too(said):
-    """The node has one text, which the next takes the place of."""
+@pytest.fixture(scope="module")
+def chroma():
+    """A model as wide as its toy text encoder: the case, the model and the CLIP."""
     case = cases.BY_NAME["chroma"]
-    case = dataclasses.replace(case, width=64, unet_config={**case.unet_config, "context_in_dim": 64})  # the encoder's
-    clip = encoders.build(encoders.ENCODERS["PixArt, Chroma"])
-    model, positive = VSFPrompt.execute(cases.build(case, torch.float32), clip, "a red apple", "red table\napple", 1.0).args
+    case = dataclasses.replace(case, width=64, unet_config={**case.unet_config, "context_in_dim": 64})
+    return case, cases.build(case, torch.float32), encoders.build(encoders.ENCODERS["PixArt, Chroma"], embedding_directory="")
+
+
+def test_what_was_left_out_stands_there_after_the_run_too(chroma, said):
+    """The node has one text, which the next takes the place of."""
+    case, model, clip = chroma
+    model, positive = VSFPrompt.execute(model, clip, "a red apple", "red table\napple", 1.0).args
     left_out = ('VSF: "red table" is read as "table": the prompt has red itself\n'
                 '"apple" is off: the prompt has apple itself\n')
     assert said() == [left_out + "not sampled yet: connect both outputs to the sampler"]
     case.sample(model, positive)
     before, after = said()
     assert after.startswith(left_out + "acted in 2 of 2 steps on ")
+
+
+@pytest.mark.parametrize(("prompt", "negative", "found"), [
+    ("a red apple", "", "off: no negative"),
+    ("a red apple", "apple", '"apple" is off: the prompt has apple itself'),
+    ("a red apple", "table:0", '"table" is off: its weight is 0'),
+    ("a red apple", "...", '"..." is off: the text encoder makes nothing of it'),
+    ("a red apple", "embedding:gone", '"embedding:gone" is off: the text encoder makes nothing of it'),
+    ("a red ((big) apple:-1)", "", "a negative weight in the prompt is left to the text encoder: write that part without "
+                                   "brackets inside"),
+])
+def test_why_nothing_acts(chroma, said, prompt, negative, found):
+    case, model, clip = chroma
+    out, positive = VSFPrompt.execute(model, clip, prompt, negative, 1.0).args
+    assert out is model and said() == [f"VSF: {found}"]
+
+
+@pytest.mark.parametrize("texts", [(None, "wheels"), ("a car", ["wheels"])])
+def test_no_texts(chroma, texts):
+    with pytest.raises(ValueError, match="VSF: write `prompt` and `negative` as texts. Expected two texts, found "):
+        VSFPrompt.execute(*chroma[1:], *texts, 1.0)
 
 
 def test_steps_are_those_in_which_the_prompt_was_sampled(case, said):
