@@ -15,8 +15,10 @@ from cases import Case
 from comfy.nested_tensor import NestedTensor
 from vsf_pack.nodes.glue import run
 from vsf_pack.nodes.glue.contexts import TEXT_ROWS, ContextPrompt, known_words
+from vsf_pack.nodes.glue.override import VSFAttention
 from vsf_pack.nodes.glue.patch import attach
 from vsf_pack.nodes.vsf_contrast import VSFContrast
+from vsf_pack.vsf_core.dense import vsf_attention_dense
 
 POSITIVE, PADDING = 7, 2
 TEXT_OPTIONS = ("conditioning_llama3", "conditioning_mt5xl", "t5xxl_ids", "t5xxl_weights", "text_input_ids")
@@ -189,3 +191,31 @@ def test_context_off(case, caplog):
     model = cases.load(case.name)
     assert VSFContrast.execute(model, [list(other)], 0.0, 0.0, 1.0).args[0] is model
     assert torch.equal(sample_pack(case, [given(case, words, *other, start_percent=0.999)], 2), without)
+
+
+class Dense(VSFAttention):
+    """The rule by dense masks and two whole attentions, in double precision (vsf_core/dense.py)."""
+
+    def join(self, layout: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any, *args: Any) -> torch.Tensor:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        return vsf_attention_dense(q, k, v, layout).to(q.dtype)
+
+
+@pytest.mark.parametrize("length", [4, 11])
+@pytest.mark.parametrize("name", ["sd3", "flux1", "flux2", "qwen-image", "lumina2", "omnigen2", "hidream-i1", "kandinsky5",
+                                  "sd1.5", "wan2.1-t2v", "krea2", "joyimage"])
+def test_a_context_of_another_length(name, length):
+    """Shorter and longer than the prompt, beside another of its length."""
+    case = cases.BY_NAME[name]
+    words = words_of(case, "words")
+    rows, options = case.conditioning(length, 50)[0]
+    options = {**case.options(POSITIVE, 1), **{name: options[name] for name in TEXT_OPTIONS if name in options}}
+    other = ContextPrompt(rows, 1.0, options=options, prompt=case.conditioning(POSITIVE, 1)[0][0], words=words)
+    contexts = [other, given(case, words, *context_of(case, 51, words), strength=0.5)]
+    out = []
+    for attention in (VSFAttention, Dense):
+        guider = comfy.samplers.CFGGuider(attach(cases.load(name), contexts, attention))
+        guider.set_conds(case.conditioning(POSITIVE, 1), case.conditioning(4, 2))
+        out.append(sample(case, guider, 1))
+    assert relative_error(*out) <= 1e-5
+    assert relative_error(plain(name, 1), out[1]) >= 1e-3

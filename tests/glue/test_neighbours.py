@@ -9,24 +9,10 @@ import tiny
 import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
-from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
-from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+from neighbours import compiled, with_override
 
 POSITIVE = tiny.conditioning(7, 1)
-OVERRIDE = "optimized_attention_override"
-
-
-def with_override(model, calls: list):
-    """As sage and its like are installed: written on a clone's options, ignoring func and whatever was there before."""
-    patched = model.clone()
-
-    def terminal(func, *args, **kwargs):
-        calls.append(1)
-        return comfy.ldm.modules.attention.attention_pytorch.__wrapped__(*args, **kwargs)
-
-    patched.model_options["transformer_options"][OVERRIDE] = terminal
-    return patched
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -144,18 +130,6 @@ def test_negative_of_batch_size(model, model64):
     for row, seed in enumerate((2, 3)):
         ref = tiny.sample(reference.patch(model64, reference.RefNegative(tiny.tokens(5, seed), 2.0)), POSITIVE, batch=2)
         assert close(out[row], ref[row])
-
-
-def compiled(model):
-    """TorchCompileModel's own wrapper and its guard filter, with a back end that needs no compiler."""
-    patched = model.clone()
-    torch._dynamo.reset()
-
-    def aot_eager(graph, inputs, **_):
-        return graph.forward
-
-    set_torch_compile_wrapper(model=patched, backend=aot_eager, options={"guard_filter_fn": skip_torch_compile_dict})
-    return patched
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux1"])

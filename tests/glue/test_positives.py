@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 import vsf
+from neighbours import single, tiles
 from vsf_pack.nodes.glue.patch import MARK, Run
 
 FAMILIES = ("sd3", "sd1.5", "z-image")  # joint, cross, object-patched
@@ -112,21 +113,6 @@ def test_a_call_around_calc_cond_batch_is_refused(case):
     model.set_model_sampler_post_cfg_function(around)
     with pytest.raises(ValueError, match="VSF: use a sampler built on ComfyUI's guiders"):
         case.sample(model, case.conditioning(7, 1))
-
-
-def rows_of(c: dict, change) -> dict:
-    rows = len(c["c_crossattn"])
-    return {k: change(v) if isinstance(v, torch.Tensor) and v.ndim and len(v) == rows else v for k, v in c.items()}
-
-
-def single(apply, args):
-    x, t, c = args["input"], args["timestep"], args["c"]
-    return torch.cat([apply(x[i:i + 1], t[i:i + 1], **rows_of(c, lambda v, i=i: v[i:i + 1])) for i in range(len(x))])
-
-
-def tiles(apply, args):
-    x, t, c = args["input"], args["timestep"], args["c"]
-    return apply(torch.cat([x, x]), torch.cat([t, t]), **rows_of(c, lambda v: torch.cat([v, v])))[:len(x)]
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux1", "sd1.5", "wan2.1-t2v", "z-image", "hunyuan-video", "pixart-alpha",
