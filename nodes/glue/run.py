@@ -98,7 +98,7 @@ def remarks(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], posi
     for n in negatives:
         remark = ""
         if isinstance(n, ContextPrompt) and n.prompt is not None and without:
-            remark = f"{without} of {len(positives)} positive prompts have no negative: they do not come from VSF Prompt"
+            remark = f"{without} of {len(positives)} positive prompts have no negative of VSF Prompt"
         elif isinstance(n, ContextPrompt) and n.prompt is None and _differ(entries, family):
             remark = ("use VSF Prompt for each positive prompt: there are several, and `context` is set against all of them, "
                       "those that it does not repeat too")

@@ -95,7 +95,7 @@ def test_prompts_of_other_nodes_are_told_on_the_node(case, said):
     first, second = case.conditioning(7, 1), case.conditioning(7, 2)
     case.sample(attach(cases.load(case.name), [context_of(case, first)]), first + second)
     assert said() == ["VSF: acted in 2 of 2 steps on 9 tokens\n"
-                      "1 of 2 positive prompts have no negative: they do not come from VSF Prompt"]
+                      "1 of 2 positive prompts have no negative of VSF Prompt"]
 
 
 def test_one_context_against_several_prompts_is_told(case, said, caplog):
