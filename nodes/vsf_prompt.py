@@ -19,7 +19,7 @@ class VSFPrompt(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VSFPrompt",
-            display_name="VSF Prompt",
+            display_name="VSF Prompt (with negative)",
             category="advanced/guidance",
             description="A prompt and a negative prompt that works, for models that run at CFG 1 (turbo, schnell, lightning, "
                         "distilled). Takes the place of CLIP Text Encode: connect the model and CLIP, and put both outputs "
