@@ -223,8 +223,8 @@ def test_demo_in_both_renderers(vue: bool, page, server: ComfyServer, artefacts:
 def test_help_page_opens(page, artefacts: Path) -> None:
     """The button with the i on a selected node shows our page, and not the node's description in its place."""
     load(page, testbed_workflows.demo())
-    page.evaluate("() => app.canvas.selectNode(app.graph.nodes.find(n => n.type === 'VSFGuidance'))")
-    with page.expect_response(lambda r: r.url.endswith("/docs/VSFGuidance.md") and r.ok):
+    page.evaluate("() => app.canvas.selectNode(app.graph.nodes.find(n => n.type === 'VSFPrompt'))")
+    with page.expect_response(lambda r: r.url.endswith("/docs/VSFPrompt.md") and r.ok):
         page.get_by_test_id("info-button").click()
-    page.get_by_role("heading", name="VSF Guidance", exact=True).first.wait_for()
+    page.get_by_role("heading", name="VSF Prompt (with negative)", exact=True).first.wait_for()
     page.screenshot(path=artefacts / "help.png")
