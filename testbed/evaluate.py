@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--architecture", choices=pipeline.SCALES, default="sd3")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / ".cache" / "testbed" / "evaluation")
     parser.add_argument("--count", type=int, default=200, help="prompt pairs")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompt pairs")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--scales", type=float, nargs="*", default=[1, 2, 3, 4, 6])
     parser.add_argument("--biases", type=float, nargs="*", default=[0])
@@ -238,10 +239,10 @@ def main() -> None:
     if options.picture:
         one = options.strengths
         rule = prompt_rule(nodes, one[0]) if one else vsf_rule(nodes, options.scales[0], options.biases[0])
-        picture = before_after(pipe, rule, scenes.prompt_pairs(options.count), options.steps[0])
+        picture = before_after(pipe, rule, scenes.prompt_pairs(options.count, options.seed), options.steps[0])
         picture.save(options.picture, quality=92)
         return
-    rows = evaluate(pipe, scorer, rules, scenes.prompt_pairs(options.count), options.steps, options.out)
+    rows = evaluate(pipe, scorer, rules, scenes.prompt_pairs(options.count, options.seed), options.steps, options.out)
     (options.out / "results.json").write_text(json.dumps(rows, indent=1))
     table = markdown(rows)
     (options.out / "results.md").write_text(table)

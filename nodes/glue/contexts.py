@@ -42,13 +42,13 @@ class ContextPrompt:
     told: str = ""
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
-        """Whether an entry of a run's conditionings holds the prompt that this is the context of; with other rows behind it or
-        not (Concat, a style model's)."""
+        """Whether an entry of a run's conditionings holds the prompt that this is the context of, once or in each row of a
+        batch; with other rows behind it or not (Concat, a style model's)."""
         rows = positive.get(TEXT_ROWS)
         if self.prompt is None or not isinstance(rows, Tensor) or rows.shape[-1] != self.prompt.shape[-1]:
             return self.prompt is None
         own = rows[:, :self.prompt.shape[1]]
-        return own.shape == self.prompt.shape and torch.equal(own.to(self.prompt), self.prompt)
+        return own.shape[1] == self.prompt.shape[1] and torch.equal(own.to(self.prompt), self.prompt.expand_as(own))
 
     def words_of(self, positive: dict[str, Any]) -> Words:
         """Which rows of that entry are words: those that this is the other text of. Raises ValueError, for the user to read,

@@ -84,9 +84,9 @@ def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt
         raise ValueError("VSF: branch the model before each VSF Prompt whose prompt is sampled apart. Expected among the "
                          "positive prompts each one that the model has negatives of, found that one is missing.")
     if lost:
-        raise ValueError("VSF: connect the `positive` output of VSF Prompt to the sampler; nodes that change its text (Concat, "
-                         f"Average) cannot stand between. Expected its prompt among the positive ones ({len(by_text)}), found "
-                         "others only.")
+        raise ValueError("VSF: connect the `positive` output of VSF Prompt to the sampler; nodes that change its text "
+                         "(Average, another prompt's Concat) cannot stand between. Expected its prompt among the positive "
+                         f"ones ({len(by_text)}), found others only.")
     return list(by_text.values())
 
 

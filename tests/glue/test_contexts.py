@@ -138,8 +138,9 @@ def test_torch_compile():
     name = "sd3"
     case = cases.BY_NAME[name]
     base = compiled(cases.load(name))
-    for c in (context(case), context(case, strength=0.04)):
-        assert error(sample(case, attach(base, [c]), steps=1), sample(case, attach(cases.load(name), [c]), steps=1)) <= 1e-5
+    for c, steps in ((context(case), 3), (context(case, strength=0.04), 1)):  # the push fades from step to step
+        out, want = (sample(case, attach(m, [c]), steps=steps) for m in (base, cases.load(name)))
+        assert error(out, want) <= 1e-5
     assert error(sample(case, base, steps=1), sample(case, cases.load(name), steps=1)) <= 1e-5
 
 
