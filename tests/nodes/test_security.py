@@ -13,7 +13,8 @@ import shipped
 
 MODULES = frozenset({
     "__future__", "collections", "contextlib", "contextvars", "copy", "dataclasses", "difflib", "functools", "importlib",
-    "inspect", "itertools", "logging", "math", "numbers", "operator", "re", "sys", "types", "typing", "weakref",
+    "inspect", "itertools", "logging", "math", "numbers", "operator", "re", "sys", "types", "typing",
+    "unicodedata", "weakref",
     "comfy", "comfy_api", "einops", "safetensors", "torch", "typing_extensions",
 })  # fmt: skip
 NAMES = frozenset({"__builtins__", "__import__", "__loader__", "breakpoint", "compile", "delattr", "eval", "exec", "globals",
