@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import NamedTuple
 
-PACK_ID, PACK_VERSION = "vsf-guidance", "0.1.0"  # so that "install missing nodes" finds the pack
+PYPROJECT = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+# so that "install missing nodes" finds the pack, in a version that has its nodes
+PACK_ID, PACK_VERSION = (re.search(rf'^{key} = "(.+)"', PYPROJECT, re.MULTILINE)[1] for key in ("name", "version"))
 GREEN, RED, BLUE, DARK = ("#232", "#353"), ("#322", "#533"), ("#2a363b", "#3f5159"), ("#222", "#000")
 ORANGE = "#b06634"
 
