@@ -166,7 +166,7 @@ def test_a_wrong_rule_would_be_seen(case, mutant):
     if mutant in case.no_mutants or (mutant == "each branch has its own padding" and not case.padded):
         pytest.skip("this model's prompts have no padding, or nothing sees it")
     wrong = expected(case.name, "two", reference.MUTANTS[mutant])
-    assert relative_error(wrong, expected(case.name, "two")) >= 1e-4
+    assert relative_error(wrong, expected(case.name, "two")) >= 5e-5  # five times what the comparison allows
 
 
 def test_the_prompt_once_more_changes_nothing(case, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import cases
 import pytest
 from vsf_pack.nodes.glue.families import FAMILIES, REFUSED
 
@@ -29,12 +30,13 @@ def test_reads_the_list_of_the_pack():
 
 @pytest.mark.parametrize("name", dict.fromkeys(cls for _, cls in usage.MODELS.values() if cls.startswith("comfy.")))
 def test_classes_are_real(name):
-    """In VSF's lists, or in no module that this ComfyUI has."""
+    """In VSF's lists, or in no module that this ComfyUI has; an older one may have the module without the class."""
     module, cls = name.rsplit(".", 1)
     try:
-        assert hasattr(importlib.import_module(module), cls)
+        exists = hasattr(importlib.import_module(module), cls)
     except ModuleNotFoundError:
         return
+    assert exists or cases.VERSION < (0, 30, 0)
     assert name in FAMILIES or name in REFUSED
 
 
