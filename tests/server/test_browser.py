@@ -228,3 +228,93 @@ def test_help_page_opens(page, artefacts: Path) -> None:
         page.get_by_test_id("info-button").click()
     page.get_by_role("heading", name="VSF Prompt (with negative)", exact=True).first.wait_for()
     page.screenshot(path=artefacts / "help.png")
+
+
+DRAG = """([from, output, to, input]) => {
+    const slot = (node, list, name) => node[list].findIndex(s => s.name === name)
+    const [a, b] = [app.graph.getNodeById(from), app.graph.getNodeById(to)]
+    const places = [a.getConnectionPos(false, slot(a, 'outputs', output)), b.getConnectionPos(true, slot(b, 'inputs', input))]
+    const {left, top} = app.canvas.canvas.getBoundingClientRect()
+    const [scale, [x, y]] = [app.canvas.ds.scale, app.canvas.ds.offset]
+    return [...places].map(p => [left + (p[0] + x) * scale, top + (p[1] + y) * scale])
+}"""
+"""Where a wire begins and ends on the page: (node, output's name, node, input's name)."""
+
+
+def drag(page, *wire) -> None:
+    """Pull a wire from an output to an input, with the mouse."""
+    start, end = page.evaluate(DRAG, list(wire))
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=4)
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+
+
+def test_one_node_and_four_wires(page, server: ComfyServer, artefacts: Path) -> None:
+    """A graph without a prompt; VSF Prompt is the first that the search for "negative prompt" finds, and takes four wires."""
+    demo = testbed_workflows.demo()
+    of_type = {node["type"]: node for node in demo["nodes"] if node["mode"] == 0}
+    page.evaluate("() => app.graph.clear()")
+    ids = page.evaluate("""async types => Object.fromEntries(types.map(([type, x, y, values]) => {
+        const node = LiteGraph.createNode(type)
+        node.pos = [x, y]
+        app.graph.add(node)
+        values.forEach((value, i) => { node.widgets[i].value = value })
+        return [type, node.id]
+    }))""", [["UNETLoader", 0, 0, of_type["UNETLoader"]["widgets_values"]],
+             ["VSFTestbedCLIPLoader", 0, 160, of_type["VSFTestbedCLIPLoader"]["widgets_values"]],
+             ["VAELoader", 0, 280, of_type["VAELoader"]["widgets_values"]],
+             ["EmptySD3LatentImage", 0, 400, [128, 128, 1]], ["CLIPTextEncode", 420, 420, [""]],
+             ["KSampler", 900, 0, [7, "fixed", 8, 1.0, "euler", "simple", 1.0]],
+             ["VAEDecode", 1240, 0, []], ["SaveImage", 1240, 140, ["VSF/searched"]]])  # fmt: skip
+    page.evaluate("""ids => {
+        const node = type => app.graph.getNodeById(ids[type])
+        const join = (a, output, b, input) => node(a).connect(output, node(b), input)
+        join('VSFTestbedCLIPLoader', 0, 'CLIPTextEncode', 'clip')
+        join('CLIPTextEncode', 0, 'KSampler', 'negative')
+        join('EmptySD3LatentImage', 0, 'KSampler', 'latent_image')
+        join('KSampler', 0, 'VAEDecode', 'samples')
+        join('VAELoader', 0, 'VAEDecode', 'vae')
+        join('VAEDecode', 0, 'SaveImage', 'images')
+        app.canvas.ds.scale = 0.8
+        app.canvas.ds.offset = [350, 200]
+        app.canvas.setDirty(true, true)
+    }""", ids)  # fmt: skip
+    page.mouse.dblclick(1000, 900)  # on the empty canvas: the search
+    page.keyboard.type("negative prompt")
+    page.get_by_text("VSF Prompt (with negative)").first.wait_for()
+    page.screenshot(path=artefacts / "search.png")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'VSFPrompt')")
+    page.get_by_text("VSF Contrast").first.wait_for(state="hidden")  # the search is closed
+    page.mouse.move(1010, 890)
+    page.mouse.click(1000, 900)  # newer frontends let a new node hang on the mouse until then
+    page.wait_for_function("() => !app.graph.nodes.find(n => n.type === 'VSFPrompt').flags.ghost")
+    prompt = page.evaluate("""() => {
+        const node = app.graph.nodes.find(n => n.type === 'VSFPrompt')
+        node.pos = [440, 0]
+        for (const [name, value] of [['prompt', 'a red car in the center, day'], ['negative', 'wheels']])
+            node.widgets.find(w => w.name === name).value = value
+        app.canvas.setDirty(true, true)
+        return new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(node.id))))
+    }""")  # fmt: skip
+    before = page.evaluate("() => app.graph.links.size ?? Object.keys(app.graph.links).length")
+    page.screenshot(path=artefacts / "before the wires.png")
+    drag(page, ids["UNETLoader"], "MODEL", prompt, "model")
+    drag(page, ids["VSFTestbedCLIPLoader"], "CLIP", prompt, "clip")
+    drag(page, prompt, "MODEL", ids["KSampler"], "model")
+    drag(page, prompt, "positive", ids["KSampler"], "positive")
+    assert page.evaluate("() => app.graph.links.size ?? Object.keys(app.graph.links).length") == before + 4
+    pictures = []
+    for strength in (1.0, 0.0):
+        page.evaluate("""([id, value]) => {
+            app.graph.getNodeById(id).widgets.find(w => w.name === 'strength').value = value
+        }""", [prompt, strength])  # fmt: skip
+        status, body = run(page, server, page.evaluate("() => app.graph.serialize()"))
+        assert status == 200, json.dumps(body)
+        [saved] = server.wait(body["prompt_id"]).values()
+        page.wait_for_function(SHOWS_FILE, arg=[str(ids["SaveImage"]), saved["images"][0]["filename"], False])
+        screenshot(page, artefacts / f"one node and four wires, strength {strength:g}.png")
+        pictures.append(pixels(server.picture(saved["images"][0])))
+    assert (pictures[0] != pictures[1]).any(), "the negative does nothing"
