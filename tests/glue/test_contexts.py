@@ -158,3 +158,12 @@ def test_nothing_of_a_run_is_left(case, monkeypatch):
         assert [run() for run in runs] == [None]
     finally:
         gc.enable()
+
+
+def test_a_prompt_is_known_in_each_row_of_a_batch():
+    """As nodes repeat a conditioning for a batch; with other rows behind it; and no other prompt."""
+    prompt, other = torch.randn(1, 7, 8), torch.randn(1, 7, 8)
+    own = ContextPrompt(prompt, prompt=prompt)
+    for rows, known in ((prompt, True), (prompt.repeat(3, 1, 1), True), (torch.cat([prompt, other], dim=1), True),
+                        (other, False), (prompt[:, :6], False), (torch.cat([prompt, other]), False), (prompt[..., :4], False)):
+        assert own.belongs_to({"cross_attn": rows}) is known, rows.shape
