@@ -40,6 +40,7 @@ SHIPPED = (
     "LICENSE",
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "nodes",
     "vsf_core",
     "web",
