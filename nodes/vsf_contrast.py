@@ -5,10 +5,11 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue.contexts import MAX_STRENGTH, checked_strength, context_prompts
+from .glue.contexts import MAX_STRENGTH, context_prompts
 from .glue.families import find_family
 from .glue.patch import attach
 from .glue.said import node_id, say
+from .inputs import in_range, times
 
 
 class VSFContrast(io.ComfyNode):
@@ -29,10 +30,7 @@ class VSFContrast(io.ComfyNode):
                                                          "`a red car, wheels`, encoded by the same kind of node."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
-                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Where in the sampling to begin. 0 is the first step."),
-                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Where in the sampling to stop. 1 is after the last step."),
+                *times(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
@@ -40,7 +38,7 @@ class VSFContrast(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, context, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
-        strength = checked_strength(strength)
+        strength = in_range("strength", strength, MAX_STRENGTH)
         if not strength:
             say(node_id(cls), "off: strength 0")
             return io.NodeOutput(model)

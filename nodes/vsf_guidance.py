@@ -1,7 +1,6 @@
 """VSF Guidance: a negative prompt inside attention (Value Sign Flip, arXiv 2508.10931)."""
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from .glue.families.widths import text_width
 from .glue.patch import attach
 from .glue.said import node_id, say
 from .glue.tokens import UNPADDED
+from .inputs import in_range, times
 
 
 class VSFGuidance(io.ComfyNode):
@@ -39,10 +39,7 @@ class VSFGuidance(io.ComfyNode):
                 io.Float.Input("bias", default=DEFAULT_BIAS, min=0.0, max=MAX_BIAS, step=0.05, round=0.001,
                                tooltip="Gentleness. Higher leaves more of the picture alone: 0.5 when it suffers, 0 for the "
                                        "whole push."),
-                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Where in the sampling to begin. 0 is the first step."),
-                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Where in the sampling to stop. 1 is after the last step."),
+                *times(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
@@ -53,9 +50,7 @@ class VSFGuidance(io.ComfyNode):
                 end_percent: float) -> io.NodeOutput:
         for name, value, most in (("scale", scale, MAX_SCALE), ("bias", bias, MAX_BIAS),
                                   ("start_percent", start_percent, 1.0), ("end_percent", end_percent, 1.0)):
-            if not isinstance(value, Real) or not 0.0 <= value <= most:  # NaN is neither
-                raise ValueError(f"VSF: set `{name}` between 0 and {most:g}. Expected a number in that range, found "
-                                 f"{value!r}.")
+            in_range(name, value, most)
         if start_percent > end_percent:
             raise ValueError("VSF: set start_percent below end_percent. Expected a time in which to act, found "
                              f"{start_percent:g} to {end_percent:g}.")

@@ -5,12 +5,13 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue.contexts import MAX_STRENGTH, checked_strength, in_context
+from .glue.contexts import MAX_STRENGTH, in_context
 from .glue.families import find_family
 from .glue.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.patch import attach
 from .glue.said import node_id, say
 from .glue.tokens import has_words, tokenize
+from .inputs import in_range
 
 
 class VSFPrompt(io.ComfyNode):
@@ -52,7 +53,7 @@ class VSFPrompt(io.ComfyNode):
         if not isinstance(prompt, str) or not isinstance(negative, str):
             raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
                              f"{type(prompt).__name__} and {type(negative).__name__}.")
-        strength = checked_strength(strength)
+        strength = in_range("strength", strength, MAX_STRENGTH)
         find_family(model.model)  # say that a model cannot do it even when the negative is empty
         prompt, inline = taken_out(prompt)
         found = []

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import torch
@@ -70,14 +69,6 @@ def known_words(rows: Tensor, options: dict[str, Any]) -> Words:
         if name in options and mask in options:
             words[name] = options[mask].ne(0).any(dim=0).cpu()
     return words
-
-
-def checked_strength(strength: Any) -> float:
-    """Raises ValueError, for the user to read, for what is no strength."""
-    if not isinstance(strength, Real) or not 0.0 <= strength <= MAX_STRENGTH:  # NaN is neither
-        raise ValueError(f"VSF: set `strength` between 0 and {MAX_STRENGTH:g}. Expected a number in that range, found "
-                         f"{strength!r}.")
-    return float(strength)
 
 
 def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength: float, start_percent: float,

@@ -198,7 +198,6 @@ class ActiveNegatives:
                                    "which negative cannot be known.")
         return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
 
-
     def for_which(self, rows: int) -> tuple[bool, ...] | None:
         """Of each of the call's rows, whether negatives act on it; None for all.
 
