@@ -90,10 +90,12 @@ def capped(difference: Tensor, room: Tensor, s: float, weight: Tensor | float = 
     return torch.mul(difference, factor, out=out), long * factor
 
 
-def push(pushes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """min(1, max_c |T_c| / |sum_c T_c|) sum_c T_c, of pairs (T_c, |T_c|): no longer than the longest."""
+def push(pushes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """min(1, max_c |T_c| / |sum_c T_c|) sum_c T_c, of pairs (T_c, |T_c|): no longer than the longest; and its length."""
     if len(pushes) == 1:
-        return pushes[0][0]
+        return pushes[0]
     total = functools.reduce(torch.add, [t for t, _ in pushes])
     longest = functools.reduce(torch.maximum, [long for _, long in pushes])
-    return total * (longest / length(total)).clamp(max=1)
+    long = length(total)
+    factor = (longest / long).clamp(max=1)
+    return total * factor, long * factor

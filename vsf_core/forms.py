@@ -30,6 +30,10 @@ Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(q, k, v, additive mask or None) -> z"""
 LSEAttention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(q, k, v) -> z, lse; both its own, to be written over"""
+Note = Callable[[Tensor], None]
+"""Is told, part of the image by part, what the negatives do there: (1 + negatives, B, tokens), single precision or wider. By
+the paper's rule that is the share of the softmax that a negative has, mean over heads, and first their sum, 1 - W. By the
+context rule it is |T_c| / |Z+|, and first the length of what they push together; where both meet, the sum of the two."""
 
 FEW = 64  # rows; more of them cost more than a copy of the result
 CHUNK = 2**24  # values of an attention over a negative's keys: 32 MiB in half precision, enough to keep a GPU busy
@@ -84,10 +88,11 @@ def _positive_attention(q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Span
     return z, lse
 
 
-def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
+def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention,
+                         note: Note | None = None) -> Tensor:
     """Z = W Z+ - alpha (1-W) Z- on the image rows, less the contexts' push; small attentions for each negative's own rows."""
     if layout.has_contexts:
-        return _merged_with_contexts(q, k, v, layout, attend)
+        return _merged_with_contexts(q, k, v, layout, attend, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     z, lse = _positive_attention(q, k, v, rows, cols, attend)
     narrow = v.dtype == torch.float16  # alpha v, and Z before all negatives are in it, may be beyond it where the result is not
@@ -95,12 +100,16 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
              for c, n in enumerate(layout.negatives)]
     for part, joined in _chunks(q, _of(rows, "I")):
         z_part = z[..., part, :].float() if narrow else z[..., part, :]
+        found = []
         for n, k_n, v_n in lanes:
             z_n, lse_n = attend(q[..., part, :], k_n, v_n)
             lse_n = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
             merge_(z_part, lse[..., part], -n.alpha * z_n.float() if narrow else z_n, lse_n)
+            found.append(lse_n)
         if narrow:
             z[..., part, :] = z_part
+        if note is not None:
+            note(_with_sum(_shares(found, lse[..., part])))
     for c in range(len(layout.negatives)):
         _attend_own_(z, q, k, v, rows, cols, c, attend)
     return z
@@ -116,7 +125,18 @@ def _attend_own_(z: Tensor, q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: 
         z[..., own, :] = z_n
 
 
-def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention) -> Tensor:
+def _shares(lses: list[Tensor], total: Tensor) -> Tensor:
+    """The share of the softmax that some keys have, mean over heads: (len(lses), B, L). lses, total: (B, H, L)."""
+    return torch.stack([(lse - total).exp().mean(dim=1) for lse in lses])
+
+
+def _with_sum(shares: Tensor) -> Tensor:
+    """As a Note is told them, from the negatives' own."""
+    return torch.cat([shares.sum(dim=0, keepdim=True), shares])
+
+
+def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention,
+                          note: Note | None) -> Tensor:
     """One large attention over B and I for every row; beside it, each row's attention to the words that it sees."""
     if not layout.has_image_queries:  # so few tokens that copies of the keys cost less than merges
         return vsf_attention_concatenated(q, k, v, layout, lambda q, k, v, mask: attend(q, k, v)[0])
@@ -151,12 +171,15 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
             rest, lse = merge(rest, lse, *found["P"])
         else:
             merge_(rest, lse, *found["P"])
-        plus, push = rest, _push(differences, rest, joined, gradient)
+        plus, (push, sizes) = rest, _push(differences, rest, joined, gradient)
+        flipped = []
         for c, n in enumerate(layout.negatives):
             if isinstance(n, Negative):
                 z_n, lse_n = found[c]
-                flipped = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
-                plus, lse = merge(plus, lse, -n.alpha * z_n, flipped)
+                flipped.append(flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined]))
+                plus, lse = merge(plus, lse, -n.alpha * z_n, flipped[-1])
+        if note is not None:
+            note(_in_order(layout, sizes, _shares(flipped, lse) if flipped else None))
         if gradient:
             z[..., part, :] = plus - push
         else:
@@ -182,9 +205,10 @@ def _attend_or_nothing(attend: LSEAttention, q: Tensor, k: Tensor, v: Tensor) ->
             q.new_full(q.shape[:-1], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32)))
 
 
-def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice, gradient: bool) -> Tensor:
-    """The contexts' push at some of the image's tokens, from each one's D, which is written over unless a gradient is wanted.
-    plus: Z+; joined: where the tokens are in the image."""
+def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice,
+          gradient: bool) -> tuple[Tensor, list[Tensor]]:
+    """The contexts' push at some of the image's tokens, from each one's D, which is written over unless a gradient is wanted;
+    and its length and each one's, in lengths of Z+, (B, 1, L, 1). plus: Z+; joined: where the tokens are in the image."""
     room, pushes = contrast.length(plus), []
     for n, difference in differences:
         weight = n.fade.to(plus.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
@@ -192,7 +216,17 @@ def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice
             weight = weight * n.region[:, None, joined, None].to(plus.dtype)
         pushes.append(contrast.capped(difference, room, contrast.SCALE * n.strength, weight,
                                       out=None if gradient else difference))
-    return contrast.push(pushes)
+    push, long = contrast.push(pushes)
+    return push, [of / room for of in (long, *(long for _, long in pushes))]
+
+
+def _in_order(layout: Layout, sizes: list[Tensor], shares: Tensor | None) -> Tensor:
+    """As a Note is told them: the contexts' sizes, as `_push` gives them, and the other negatives' shares."""
+    together, *each = (size[:, 0, :, 0] for size in sizes)
+    if shares is not None:
+        together = together + shares.sum(dim=0)
+    own, others = iter(each), iter(() if shares is None else shares)
+    return torch.stack([together, *(next(own if isinstance(n, Context) else others) for n in layout.negatives)])
 
 
 def _flip_(q: Tensor, k: Tensor, v: Tensor, cols: Spans,
@@ -231,8 +265,11 @@ def _may_write(v: Tensor, *others: Tensor) -> bool:
 
 
 def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
-                               mask: Tensor | None = None) -> Tensor:
+                               mask: Tensor | None = None, note: Note | None = None) -> Tensor:
     """The paper's equation by groups of queries, each with the keys it may see.
+
+    note: costs one more attention of the image's rows here, if any negative is by the paper's rule: what a softmax without a
+    log-sum-exp gives to a key is seen in values alone.
 
     mask: the model's own, additive or boolean (True = visible), broadcastable over (B, H, Lq, Lk) of the sequence as the
     model knows it: with the negatives' tokens, or without them. The paper's regions need the merged form.
@@ -240,7 +277,7 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     if any(isinstance(n, Negative) and n.region is not None for n in layout.negatives):
         raise ValueError("a region needs the merged form: here it would cost a mask of Lq x Lk")
     if layout.has_contexts:
-        return _concatenated_with_contexts(q, k, v, layout, attend, mask)
+        return _concatenated_with_contexts(q, k, v, layout, attend, mask, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
     z = _empty_result(q, v)
@@ -255,6 +292,8 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     if image := _of(rows, "I"):
         own_mask = _image_mask(mask, q, rows, cols, layout)
         queries = take(q, image)
+        if note is not None:
+            note(_with_sum(_shares_by_values(queries, k, v, cols, len(layout.negatives), attend, own_mask)))
         flipped, factor, kept = _flip_(queries, k, v, cols, layout)
         try:
             z_image = attend(queries, k, flipped, own_mask)
@@ -265,8 +304,23 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     return z
 
 
-def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
-                                mask: Tensor | None) -> Tensor:
+def _shares_by_values(q: Tensor, k: Tensor, v: Tensor, cols: Spans, negatives: int, attend: Attention,
+                      mask: Tensor | None) -> Tensor:
+    """As `_shares`, of each negative: the attention itself, over values that are 1 on the negative's keys and 0 elsewhere, a
+    channel for each."""
+    found = []
+    for first in range(0, negatives, v.shape[-1]):
+        values = torch.zeros_like(v)
+        for c, s in cols:
+            if isinstance(c, int) and 0 <= c - first < v.shape[-1]:
+                values[..., s, c - first] = 1
+        shares = attend(q, k, values, mask)[..., :negatives - first]
+        found.append(shares.to(torch.promote_types(v.dtype, torch.float32)).mean(dim=1).movedim(-1, 0))
+    return torch.cat(found)
+
+
+def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention, mask: Tensor | None,
+                                note: Note | None) -> Tensor:
     """What the other negatives make of it, and on the image rows the push: D by an attention of its own for each context."""
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
@@ -274,10 +328,11 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     own_rows, own_cols = ([s for role, s in spans if role not in is_context] for spans in (rows, cols))
     positive = [take(t, _of(cols, *POSITIVE)) for t in (k, v)]
     image = _of(rows, "I")
-    z = _empty_result(q, v)
+    z, shares = _empty_result(q, v), []
     if len(is_context) < len(layout.negatives):
         paper = layout.without_contexts()
-        base = vsf_attention_concatenated(take(q, own_rows), take(k, own_cols), take(v, own_cols), paper, attend, mask)
+        base = vsf_attention_concatenated(take(q, own_rows), take(k, own_cols), take(v, own_cols), paper, attend, mask,
+                                          note and shares.append)
         plus = attend(take(q, image), *positive, None if mask is None else _mask_rows(mask, rows, "I")) if image else None
     else:
         base = attend(take(q, own_rows), *positive, mask)
@@ -297,7 +352,10 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     for part, joined in _chunks(q, image):
         wide = plus[..., joined, :].to(torch.promote_types(q.dtype, torch.float32))
         parts = [(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences]
-        z[..., part, :] = z[..., part, :].to(wide.dtype) - _push(parts, wide, joined, gradient)
+        push, sizes = _push(parts, wide, joined, gradient)
+        z[..., part, :] = z[..., part, :].to(wide.dtype) - push
+        if note is not None:
+            note(_in_order(layout, sizes, shares[0][1:, :, joined] if shares else None))
     return z
 
 

@@ -3,6 +3,7 @@ import dataclasses
 import math
 from unittest import mock
 
+import heat_reference
 import pytest
 import torch
 from torch import Tensor
@@ -95,6 +96,42 @@ def test_equals_two_whole_branches(form, layout, kv_heads, batch):
     expected = vsf_attention_dense(q, k.expand_as(k.expand(batch, 2, -1, -1)), v.expand(batch, 2, -1, -1), layout)
     torch.testing.assert_close(form(q, k, v, layout), expected, rtol=1e-10, atol=1e-10)
     assert all(map(torch.equal, (q, k, v), before))
+
+
+PAPER = (Negative(2.0, 0.4), Negative(0.7, 1.5))
+HEATED = {name: layout for name, layout in LAYOUTS.items() if layout.has_image_queries} | {
+    "paper": layout_of((0, 3), (1, 2), ("P", 4), ("B", 2), ("I", None), negatives=PAPER),
+    "paper, apart": layout_of(("P", 1), (0, 2), ("P", 3), ("I", 5), (1, 1), (0, 1), ("I", 2), negatives=PAPER),
+    "paper, cross": layout_of((1, 2), ("P", 4), (0, 5), negatives=PAPER, queries=IMAGE),
+    "paper, many": layout_of(*((c, 1) for c in range(11)), ("P", 4), ("I", None), negatives=(Negative(1.0, 0.3),) * 11),
+}
+
+
+@pytest.mark.parametrize("name", HEATED)
+@pytest.mark.parametrize("chunk", [1, 100])
+@pytest.mark.parametrize("form", ["merged", "concatenated"])
+def test_what_is_noted(form, name, chunk):
+    """Shares and pushes of every image token, and nothing else is another for it."""
+    layout = HEATED[name]
+    q, k, v = tensors(layout, kv_heads=1, batch=3)
+    noted: list[Tensor] = []
+    run, base = {"merged": (vsf_attention_merged, cpu_flash), "concatenated": (vsf_attention_concatenated, sdpa)}[form]
+    with mock.patch.object(forms, "CHUNK_ON_CPU", chunk):
+        out = run(q, k, v, layout, base, note=noted.append)
+        assert torch.equal(out, run(q, k, v, layout, base))
+    torch.testing.assert_close(torch.cat(noted, dim=-1), heat_reference.heat(q, k, v, layout), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["paper", "joint, mixed", "cross, mixed"])
+def test_a_region_is_noted(name):
+    q, k, v = tensors(HEATED[name])
+    image = sum(s.stop - s.start for role, s in HEATED[name].query_spans(q.shape[2]) if role == "I")
+    region = torch.linspace(0, 1, 2 * image, dtype=torch.float64).reshape(2, image)
+    layout = dataclasses.replace(HEATED[name], negatives=tuple(dataclasses.replace(n, region=region)
+                                                               for n in HEATED[name].negatives))
+    noted: list[Tensor] = []
+    vsf_attention_merged(q, k, v, layout, cpu_flash, note=noted.append)
+    torch.testing.assert_close(torch.cat(noted, dim=-1), heat_reference.heat(q, k, v, layout))
 
 
 @pytest.mark.parametrize("chunk", [1, 100])
@@ -331,11 +368,11 @@ def not_told(layout: Layout) -> dict[str, mock._patch]:
     def norm_of(dims: tuple[int, ...]):
         return mock.patch.object(contrast, "length", lambda x: torch.linalg.vector_norm(x, dim=dims, keepdim=True))
     return {
-        "sign": mock.patch.object(contrast, "push", lambda pushes: -push(pushes)),
+        "sign": mock.patch.object(contrast, "push", lambda pushes: (-push(pushes)[0], push(pushes)[1])),
         "cap of each head": norm_of((3,)),
         "cap over the picture": norm_of((1, 2, 3)),
         "cap over the batch": norm_of((0, 1, 3)),
-        "no limit on the sum": mock.patch.object(contrast, "push", lambda pushes: sum(t for t, _ in pushes)),
+        "no limit on the sum": mock.patch.object(contrast, "push", lambda pushes: (sum(t for t, _ in pushes), pushes[0][1])),
         "no cap": mock.patch.object(contrast, "capped", lambda d, room, s, weight, out: (s * weight * d,
                                                                                          s * weight * contrast.length(d))),
         "scale": mock.patch.object(contrast, "SCALE", 5.9),
@@ -378,20 +415,20 @@ def test_the_formula_by_hand():
     near, _ = contrast.capped(torch.full((1, 1, 1, 1), 0.1), room, s=6.0, kappa=0.1)
     torch.testing.assert_close(near.item(), 0.2)
     pair = [(torch.full((1, 1, 1, 1), x), torch.full((1, 1, 1, 1), abs(x))) for x in (0.6, 1.0)]
-    assert contrast.push(pair).item() == pytest.approx(1.0)  # no longer than the longest
+    assert contrast.push(pair) == (pytest.approx(1.0), pytest.approx(1.0))  # no longer than the longest
     apart = [(torch.full((1, 1, 1, 1), x), torch.full((1, 1, 1, 1), abs(x))) for x in (0.6, -1.0)]
-    assert contrast.push(apart).item() == pytest.approx(-0.4)
+    assert contrast.push(apart) == (pytest.approx(-0.4), pytest.approx(0.4))
 
 
 def test_nothing_to_push():
     zero = torch.zeros(1, 2, 3, 4)
     pushed, long = contrast.capped(zero, contrast.length(zero), 6.0)
     assert torch.equal(pushed, zero)
-    assert torch.equal(contrast.push([(pushed, long)] * 2), zero)
+    assert torch.equal(contrast.push([(pushed, long)] * 2)[0], zero)
     huge = torch.full((1, 2, 3, 4), 1e30)  # whose squares single precision does not hold
     pushed, long = contrast.capped(huge, contrast.length(huge), 6.0)
     assert pushed.isfinite().all()
-    assert contrast.push([(pushed, long)] * 2).isfinite().all()
+    assert all(t.isfinite().all() for t in contrast.push([(pushed, long)] * 2))
 
 
 def test_fade_and_the_noises_share():
