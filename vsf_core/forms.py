@@ -272,10 +272,9 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     log-sum-exp gives to a key is seen in values alone.
 
     mask: the model's own, additive or boolean (True = visible), broadcastable over (B, H, Lq, Lk) of the sequence as the
-    model knows it: with the negatives' tokens, or without them. The paper's regions need the merged form.
+    model knows it: with the negatives' tokens, or without them. The paper's regions are a bias of Lq x Lk, made for CHUNK
+    values at a time.
     """
-    if any(isinstance(n, Negative) and n.region is not None for n in layout.negatives):
-        raise ValueError("a region needs the merged form: here it would cost a mask of Lq x Lk")
     if layout.has_contexts:
         return _concatenated_with_contexts(q, k, v, layout, attend, mask, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
@@ -290,13 +289,14 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         own_mask = None if mask is None else _mask_rows(mask, rows, "P", "B")
         _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
     if image := _of(rows, "I"):
-        own_mask = _image_mask(mask, q, rows, cols, layout)
         queries = take(q, image)
         if note is not None:
             note(_with_sum(_shares_by_values(queries, k, v, cols, len(layout.negatives), attend, own_mask)))
         flipped, factor, kept = _flip_(queries, k, v, cols, layout)
         try:
-            z_image = attend(queries, k, flipped, own_mask)
+            parts = [attend(queries[..., part, :], k, flipped, _image_mask(mask, q, rows, cols, layout, part))
+                     for part in _rows_at_once(queries, k, layout)]
+            z_image = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
             _spread(z_image if factor is None else z_image / factor, z, image)
         finally:
             for s, values in kept:
@@ -405,17 +405,31 @@ def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
         z[..., s, :] = part
 
 
-def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout: Layout) -> Tensor | None:
-    """What the image's rows add to their logits: the model's own mask on P, B and I, -beta on each negative's keys."""
-    if mask is None and not any(n.beta for n in layout.negatives):
+def _rows_at_once(q: Tensor, k: Tensor, layout: Layout) -> list[slice]:
+    """The image's queries in parts whose masks have at most CHUNK values each; without regions, all of them are one row."""
+    rows, masks = q.shape[-2], [len(n.region) for n in layout.negatives if n.region is not None]
+    size = max(CHUNK // (max(masks) * k.shape[-2]), 1) if masks else rows
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout: Layout, part: slice) -> Tensor | None:
+    """What some of the image's rows add to their logits: the model's own mask on P, B and I, -beta + log m on each negative's
+    keys. part: of the rows, counted in the image."""
+    regions = [n.region for n in layout.negatives if n.region is not None]
+    if mask is None and not regions and not any(n.beta for n in layout.negatives):
         return None
     own = q.new_zeros(1, 1, 1, 1) if mask is None else _mask_rows(mask, rows, "I")
-    bias = own.new_empty(*own.shape[:-1], cols[-1][1].stop)
+    own = own if own.shape[-2] == 1 else own[..., part, :]
+    wide = torch.promote_types(q.dtype, torch.float32)
+    of_rows = [(len(region), 1, part.stop - part.start) for region in regions]
+    bias = own.new_empty(*torch.broadcast_shapes(own.shape[:-1], *of_rows), cols[-1][1].stop)
     for (_, s), (_, inside) in zip([c for c in cols if c[0] in POSITIVE], _within_positive(cols), strict=True):
         bias[..., s] = own if own.shape[-1] == 1 else own[..., inside]
     for role, s in cols:
         if isinstance(role, int):
-            bias[..., s] = -layout.negatives[role].beta
+            n = layout.negatives[role]
+            m = n.region if n.region is None else n.region[:, None, part, None].to(wide)
+            bias[..., s] = -n.beta if m is None else m.log() - n.beta
     return bias
 
 

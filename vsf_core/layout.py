@@ -28,7 +28,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Negative:
-    """A negative by the paper's rule. alpha: scale, beta: bias, region: (B or 1, image tokens) in [0, 1] or None."""
+    """A negative by the paper's rule. alpha: scale, beta: bias.
+
+    region: m of each image token, (B or 1, image tokens) in [0, 1]; None is 1 everywhere. In that token's softmax the
+    negative's keys weigh m e^(s - beta), as if beta were larger by -log m: at 1 the whole negative, at 0 the picture without
+    it. Its share 1 - W, and with it the push, is a concave function of m: half of m leaves no less than half of the push.
+    """
     alpha: float
     beta: float = 0.0
     region: Tensor | None = None
@@ -38,9 +43,10 @@ class Negative:
 class Context:
     """A negative by the context rule (contrast.py): the prompt's words once more, with the negative's among them.
 
-    strength: s = 6 strength; fade: f(t), one for all rows or (B,); region: the share of the push at each image token,
-    (B or 1, image tokens) in [0, 1]. copies: how often the words stand in the lane, for models whose attentions are told
-    apart by their number of keys; they count once.
+    strength: s = 6 strength; fade: f(t), one for all rows or (B,); region: m of each image token, (B or 1, image tokens) in
+    [0, 1], None for 1 everywhere. The push at a token, already capped, is multiplied by m; of several, "no longer than the
+    longest" counts those lengths. copies: how often the words stand in the lane, for models whose attentions are told apart
+    by their number of keys; they count once.
     """
     strength: float
     fade: Tensor | float = 1.0

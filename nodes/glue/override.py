@@ -140,7 +140,7 @@ class VSFAttention:
             if kernel is not None:
                 return (functools.partial(kernel, scale=options.get("scale")) if is_pytorch
                         else functools.partial(attend_with_lse, attend=attend, kernel=kernel))
-        if _needs_merge(layout) or (_needs_mask(layout) and not is_pytorch
+        if (mask is None and _has_regions(layout)) or (_needs_mask(layout) and not is_pytorch
                                     and self._needs_kernel(func, q, k, mask, options)):
             return functools.partial(find_lse_kernel(q, k, v) or math_attention, scale=options.get("scale"))
         return None
@@ -218,14 +218,15 @@ class VSFAttention:
                         "the negative acts.", name)
 
 
-def _needs_merge(layout: Layout) -> bool:
-    """Whether this layout has no concatenated form: a region of the paper's rule would be a mask row for each query."""
+def _has_regions(layout: Layout) -> bool:
+    """Whether the concatenated form of this layout has a mask row for each query: a region of the paper's rule."""
     return any(isinstance(n, Negative) and n.region is not None for n in layout.negatives)
 
 
 def _needs_mask(layout: Layout) -> bool:
     """Whether the concatenated form of this layout has a mask of its own: a bias on the negatives' keys."""
-    return layout.has_image_queries and any(isinstance(n, Negative) and n.beta for n in layout.negatives)
+    return layout.has_image_queries and (_has_regions(layout)
+                                         or any(isinstance(n, Negative) and n.beta for n in layout.negatives))
 
 
 def _constants(options: dict[str, Any]) -> dict[str, Any]:

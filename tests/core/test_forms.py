@@ -75,8 +75,24 @@ def test_region_equals_dense(layout):
     layout = dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
     expected = vsf_attention_dense(q, k, v, layout)
     torch.testing.assert_close(vsf_attention_merged(q, k, v, layout, cpu_flash), expected)
-    with pytest.raises(ValueError, match="region"):
-        vsf_attention_concatenated(q, k, v, layout, sdpa)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa), expected)
+
+
+@pytest.mark.parametrize("chunk", [forms.CHUNK, 40])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_region_beside_the_models_own_mask(layout, chunk, batch, monkeypatch):
+    """The model's mask stays, whatever the region of a row; masks are made for some rows at a time, a row's for each head."""
+    monkeypatch.setattr(forms, "CHUNK", chunk)
+    q, k, v = qkv(15, batch=2)
+    image = sum(s.stop - s.start for role, s in layout.key_spans(15) if role == "I")
+    g = torch.Generator().manual_seed(3)
+    own = torch.randn(1, 1, 15, 15, generator=g, dtype=torch.float64)
+    for rows in layout.negatives and [s for role, s in layout.key_spans(15) if isinstance(role, int)]:
+        own[..., rows] = own[..., rows, :] = 0.0  # what it says of the negatives means nothing
+    layout = with_region(layout, torch.rand(batch, image, generator=g, dtype=torch.float64).round(decimals=1))
+    expected = vsf_attention_dense(q, k, v, layout, mask=own)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa, own), expected)
+    assert (vsf_attention_dense(q, k, v, layout) - expected).abs().max() > 1e-2, "the mask must matter"
 
 
 def with_region(layout: Layout, region: Tensor) -> Layout:

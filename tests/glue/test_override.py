@@ -91,6 +91,17 @@ def test_a_region_needs_no_kernel_of_the_backend(attention):
     check(attention(q, k, v, H, skip_reshape=True, transformer_options=options(layout)), q, k, v, layout=layout)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.4])
+def test_a_region_beside_a_mask_of_the_model(attention, beta):
+    """The model's mask stays what it is, and the region too: neither is dropped for the other."""
+    q, k, v = heads_first()
+    mask = torch.zeros(1, 1, 1, L)
+    mask[..., 5] = -1e4
+    layout = Layout(LAYOUT.segments, (Negative(2.0, beta, torch.linspace(0, 1, 8)[None]),))
+    out = attention(q, k, v, H, mask, skip_reshape=True, transformer_options=options(layout))
+    torch.testing.assert_close(out.double(), flat(vsf_attention_dense(q, k, v, layout, mask=mask)), atol=2e-5, rtol=1e-5)
+
+
 def test_attention_of_another_length_is_left_alone(attention):
     q, k, v = (t[:, :, :8] for t in heads_first())
     opts = options()
@@ -134,11 +145,13 @@ def test_tensors_in_containers():
     check(comfy_attention.attention_pytorch(*boxes, H, skip_reshape=True, transformer_options=options()), q, k, v)
 
 
+@pytest.mark.parametrize("region", [None, torch.linspace(0, 1, 8)[None]], ids=["whole", "region"])
 @pytest.mark.parametrize("merged", [True, False])
-def test_compiles_as_one_graph(merged):
+def test_compiles_as_one_graph(merged, region):
     """No graph breaks of ours: TorchCompileModel's frames stay whole around ComfyUI's PyTorch attention."""
     torch._dynamo.reset()
     q, k, v = heads_first()
+    layout = Layout(LAYOUT.segments, (Negative(2.0, 0.4, region),))
 
     def previous(func, *args, **kwargs):
         return func(*args, **kwargs)
@@ -147,5 +160,6 @@ def test_compiles_as_one_graph(merged):
         return comfy_attention.attention_pytorch(flat(q), flat(k), v.transpose(1, 2), H, transformer_options=own)
 
     with CompiledApart():
-        out = torch.compile(call, fullgraph=True, backend="aot_eager")(q, k, v, options(previous=None if merged else previous))
-    check(out, q, k, v)
+        own = options(layout, previous=None if merged else previous)
+        out = torch.compile(call, fullgraph=True, backend="aot_eager")(q, k, v, own)
+    check(out, q, k, v, layout=layout)
