@@ -290,13 +290,16 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
         _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
     if image := _of(rows, "I"):
         queries = take(q, image)
-        if note is not None:
-            note(_with_sum(_shares_by_values(queries, k, v, cols, len(layout.negatives), attend, own_mask)))
+        parts = _rows_at_once(queries, k, layout)
+
+        def own_mask(part: slice) -> Tensor | None:  # not kept: a region's is large
+            return _image_mask(mask, q, rows, cols, layout, part)
+        for part in parts if note is not None else ():
+            note(_with_sum(_shares_by_values(queries[..., part, :], k, v, cols, len(layout.negatives), attend, own_mask(part))))
         flipped, factor, kept = _flip_(queries, k, v, cols, layout)
         try:
-            parts = [attend(queries[..., part, :], k, flipped, _image_mask(mask, q, rows, cols, layout, part))
-                     for part in _rows_at_once(queries, k, layout)]
-            z_image = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+            found = [attend(queries[..., part, :], k, flipped, own_mask(part)) for part in parts]
+            z_image = found[0] if len(found) == 1 else torch.cat(found, dim=-2)
             _spread(z_image if factor is None else z_image / factor, z, image)
         finally:
             for s, values in kept:
