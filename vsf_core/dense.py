@@ -26,7 +26,7 @@ def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
     copies, which stand after the sequence, negative by negative. B is that of the regions, else 1.
     """
     rows, cols = layout.query_spans(queries), layout.key_spans(keys)
-    paper = [(c, n) for c, n in enumerate(layout.negatives) if isinstance(n, Negative)]
+    paper = [(c, n) for c, n in enumerate(layout.negatives) if isinstance(n, Negative) and c not in layout.resting]
     batch = max([n.region.shape[0] for _, n in paper if n.region is not None], default=1)
     mask = torch.full((batch, queries, keys), -math.inf, dtype=torch.float64)
     for row_role, row in rows:
@@ -68,12 +68,12 @@ def vsf_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: 
     flipped, values = [], [v]
     for c, n in enumerate(layout.negatives):
         for role, col in layout.key_spans(k.shape[-2]):
-            if role == c and isinstance(n, Negative):
+            if role == c and isinstance(n, Negative) and c not in layout.resting:
                 flipped.append(logits[..., col])
                 values.append(-n.alpha * v[..., col, :])
     seen = mmdit_mask(layout, q.shape[-2], k.shape[-2]).to(q.device)
     z = torch.softmax(torch.cat([logits, *flipped], dim=-1) + seen[:, None], dim=-1) @ torch.cat(values, dim=-2)
-    if layout.has_contexts and layout.has_image_queries:
+    if layout.without(layout.resting).has_contexts and layout.has_image_queries:
         image = [i for role, row in layout.query_spans(q.shape[-2]) if role == "I" for i in range(row.start, row.stop)]
         z[..., image, :] -= context_push_dense(logits[..., image, :], v, layout)
     return z
@@ -104,9 +104,9 @@ def context_push_dense(logits: Tensor, v: Tensor, layout: Layout) -> Tensor:
     plus = branch("P")
     pushes = []
     for c, n in enumerate(layout.negatives):
-        if isinstance(n, Context):
+        if isinstance(n, Context) and c not in layout.resting:
             difference = branch(c) - plus
-            stretch = torch.minimum(torch.tensor(6.0 * n.strength, dtype=torch.float64), size(plus) / size(difference))
+            stretch = torch.minimum(torch.as_tensor(6.0 * n.strength, dtype=torch.float64), size(plus) / size(difference))
             stretch[size(difference) == 0] = 0.0
             fade = torch.as_tensor(n.fade, dtype=torch.float64).reshape(-1, 1, 1, 1)
             region = torch.ones(1, 1, dtype=torch.float64) if n.region is None else n.region.double()

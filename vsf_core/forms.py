@@ -91,6 +91,11 @@ def _positive_attention(q: Tensor, k: Tensor, v: Tensor, rows: Spans, cols: Span
 def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: LSEAttention,
                          note: Note | None = None) -> Tensor:
     """Z = W Z+ - alpha (1-W) Z- on the image rows, less the contexts' push; small attentions for each negative's own rows."""
+    if layout.resting:
+        def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return attend(q, k, v)[0]
+        return _with_resting(q, k, v, layout, plain, None, note,
+                             lambda q, k, v, others, mask, note: vsf_attention_merged(q, k, v, others, attend, note))
     if layout.has_contexts:
         return _merged_with_contexts(q, k, v, layout, attend, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
@@ -237,7 +242,8 @@ def _flip_(q: Tensor, k: Tensor, v: Tensor, cols: Spans,
     for c, s in cols:
         if isinstance(c, int):
             flips[s] = -layout.negatives[c].alpha
-    if v.dtype == torch.float16 and any(n.alpha > 1 for n in layout.negatives):  # alpha v may not fit where the result does
+    if v.dtype == torch.float16 and any(isinstance(n.alpha, Tensor) or n.alpha > 1 for n in layout.negatives):
+        # alpha v may not fit where the result does
         flipped = v.float() * flips
         power_of_two = (torch.finfo(v.dtype).max / flipped.abs().amax()).log2().floor().exp2().clamp(max=1)
         return (flipped * power_of_two).to(v.dtype), power_of_two, []
@@ -275,15 +281,17 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     model knows it: with the negatives' tokens, or without them. The paper's regions are a bias of Lq x Lk, made for CHUNK
     values at a time.
     """
+    if layout.resting:
+        return _with_resting(q, k, v, layout, attend, mask, note,
+                             lambda q, k, v, others, *rest: vsf_attention_concatenated(q, k, v, others, attend, *rest))
     if layout.has_contexts:
         return _concatenated_with_contexts(q, k, v, layout, attend, mask, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
     z = _empty_result(q, v)
     for c in range(len(layout.negatives)):
-        for own in _of(rows, c):
-            seen = [*_of(cols, c), *_of(cols, "I")]
-            z[..., own, :] = attend(q[..., own, :], take(k, seen), take(v, seen), None)
+        if own := _of(rows, c):
+            _spread(_own_attention(q, k, v, layout, c, rows, cols, attend, mask), z, own)
     if text := _of(rows, "P", "B"):
         positive = _of(cols, *POSITIVE)
         own_mask = None if mask is None else _mask_rows(mask, rows, "P", "B")
@@ -345,11 +353,11 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     differences = []
     for c in sorted(is_context):
         n = layout.negatives[c]
-        seen = _seen_by_context(cols, _words(cols, c, n.copies))
-        k_c, v_c = (take(t, [s for _, s in seen]) for t in (k, v))
         if own := _of(rows, c):
-            _spread(attend(take(q, own), k_c, v_c, _context_mask(mask, rows, cols, seen, own=True)), z, own)
+            _spread(_own_attention(q, k, v, layout, c, rows, cols, attend, mask), z, own)
         if image:
+            seen = _seen_by_context(cols, _words(cols, c, n.copies))
+            k_c, v_c = (take(t, [s for _, s in seen]) for t in (k, v))
             differences.append((n, attend(take(q, image), k_c, v_c, _context_mask(mask, rows, cols, seen, own=False))))
     gradient = any(t.requires_grad for t in (q, k, v))
     for part, joined in _chunks(q, image):
@@ -389,6 +397,46 @@ def _context_mask(mask: Tensor | None, rows: Spans, cols: Spans, seen: Spans, ow
     words = take(mask.mT, prompt).mT.amax(-1, keepdim=True)
     parts = [words.expand(*mask.shape[:-1], s.stop - s.start) if role == "P" else mask[..., of[s.start]] for role, s in seen]
     return torch.cat(parts, dim=-1)
+
+
+def _with_resting(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention, mask: Tensor | None, note: Note | None,
+                  others: Callable[[Tensor, Tensor, Tensor, Layout, Tensor | None, Note | None], Tensor]) -> Tensor:
+    """Attention in which some negatives rest: their own rows as ever, for where they act again; all else by `others`, as if
+    they were not there."""
+    rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
+    mask = _positive_mask(mask, q, k, rows, cols)
+    awake_rows, awake_cols = ([s for role, s in spans if role not in layout.resting] for spans in (rows, cols))
+    parts, awake = (take(q, awake_rows), take(k, awake_cols), take(v, awake_cols)), layout.without(layout.resting)
+    z = _empty_result(q, v)
+    acting = [0, *(1 + c for c in range(len(layout.negatives)) if c not in layout.resting)]
+
+    def note_all(found: Tensor) -> None:  # what rests does nothing
+        whole = found.new_zeros(1 + len(layout.negatives), *found.shape[1:])
+        whole[acting] = found
+        note(whole)
+    if awake.negatives:
+        _spread(others(*parts, awake, mask, note and note_all), z, awake_rows)
+    else:
+        _spread(attend(*parts, mask), z, awake_rows)
+        if note is not None:
+            image = sum(s.stop - s.start for s in _of(rows, "I"))
+            note_all(q.new_zeros(1, q.shape[0], image, dtype=torch.promote_types(q.dtype, torch.float32)))
+    for c in sorted(layout.resting):
+        if own := _of(rows, c):
+            _spread(_own_attention(q, k, v, layout, c, rows, cols, attend, mask), z, own)
+    return z
+
+
+def _own_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, c: int, rows: Spans, cols: Spans, attend: Attention,
+                   mask: Tensor | None) -> Tensor:
+    """What the rows of a negative's own tokens see. mask: of P, B and I."""
+    n, own = layout.negatives[c], _of(rows, c)
+    if isinstance(n, Context):
+        seen = _seen_by_context(cols, _words(cols, c, n.copies))
+        own_mask = _context_mask(mask, rows, cols, seen, own=True)
+    else:
+        seen, own_mask = [(c, s) for s in (*_of(cols, c), *_of(cols, "I"))], None
+    return attend(take(q, own), *(take(t, [s for _, s in seen]) for t in (k, v)), own_mask)
 
 
 def attention_without_negatives(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,

@@ -1,6 +1,7 @@
 """Where the positive text P, the image I, what else they see (B) and the negatives stand in an attention call."""
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,13 +29,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Negative:
-    """A negative by the paper's rule. alpha: scale, beta: bias.
+    """A negative by the paper's rule. alpha: scale, a number or a tensor (), beta: bias.
 
     region: m of each image token, (B or 1, image tokens) in [0, 1]; None is 1 everywhere. In that token's softmax the
     negative's keys weigh m e^(s - beta), as if beta were larger by -log m: at 1 the whole negative, at 0 the picture without
     it. Its share 1 - W, and with it the push, is a concave function of m: half of m leaves no less than half of the push.
     """
-    alpha: float
+    alpha: Tensor | float
     beta: float = 0.0
     region: Tensor | None = None
 
@@ -43,12 +44,12 @@ class Negative:
 class Context:
     """A negative by the context rule (contrast.py): the prompt's words once more, with the negative's among them.
 
-    strength: s = 6 strength; fade: f(t), one for all rows or (B,); region: m of each image token, (B or 1, image tokens) in
-    [0, 1], None for 1 everywhere. The push at a token, already capped, is multiplied by m; of several, "no longer than the
-    longest" counts those lengths. copies: how often the words stand in the lane, for models whose attentions are told apart
-    by their number of keys; they count once.
+    strength: s = 6 strength, a number or a tensor (); fade: f(t), one for all rows or (B,); region: m of each image token,
+    (B or 1, image tokens) in [0, 1], None for 1 everywhere. The push at a token, already capped, is multiplied by m; of
+    several, "no longer than the longest" counts those lengths. copies: how often the words stand in the lane, for models
+    whose attentions are told apart by their number of keys; they count once.
     """
-    strength: float
+    strength: Tensor | float
     fade: Tensor | float = 1.0
     region: Tensor | None = None
     copies: int = 1
@@ -63,11 +64,13 @@ class Layout:
     cross-attention    segments of the context, [P][N0]; queries: (Segment("I", None),), the image alone
 
     At most one segment may have length None; it takes what the fixed ones leave, so that keys may outnumber queries
-    (cached reference tokens count as image). Negative c is the union of all segments with role c.
+    (cached reference tokens count as image). Negative c is the union of all segments with role c. resting: negatives that do
+    not act in this attention: the image does not see them, and they see what they always do.
     """
     segments: tuple[Segment, ...]
     negatives: tuple[Negative | Context, ...]
     queries: tuple[Segment, ...] | None = None
+    resting: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         roles = {s.role for s in self.segments if isinstance(s.role, int)}
@@ -100,12 +103,17 @@ class Layout:
 
     def without_contexts(self) -> Layout:
         """The same, as if there were the paper's negatives alone."""
-        kept = [c for c, n in enumerate(self.negatives) if isinstance(n, Negative)]
+        return self.without({c for c, n in enumerate(self.negatives) if isinstance(n, Context)})
+
+    def without(self, negatives: Set[int]) -> Layout:
+        """The same, as if there were not these negatives."""
+        kept = [c for c in range(len(self.negatives)) if c not in negatives]
 
         def keep(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
             return tuple(Segment(kept.index(s.role), s.length) if isinstance(s.role, int) else s for s in segments
                          if not isinstance(s.role, int) or s.role in kept)
-        return Layout(keep(self.segments), tuple(self.negatives[c] for c in kept), self.queries and keep(self.queries))
+        return Layout(keep(self.segments), tuple(self.negatives[c] for c in kept), self.queries and keep(self.queries),
+                      frozenset(kept.index(c) for c in self.resting if c in kept))
 
     def key_spans(self, length: int) -> Spans:
         """(role, slice) of each non-empty segment of `length` keys, in order."""

@@ -134,6 +134,64 @@ def test_a_region_is_noted(name):
     torch.testing.assert_close(torch.cat(noted, dim=-1), heat_reference.heat(q, k, v, layout))
 
 
+@pytest.mark.parametrize("mask", [None, "keys", "rows"])
+def test_negatives_that_rest(form, layout, mask):
+    """Each one and all of them: the image does not see them; their own rows are what they are when they act."""
+    if not layout.has_image_queries or (mask and form is merged):
+        pytest.skip("where nobody acts, nobody rests; the merged form takes no mask")
+    q, k, v = tensors(layout)
+    kinds = [role for role, s in layout.key_spans(k.shape[2]) for _ in range(s.stop - s.start)]
+    rows = [role for role, s in layout.query_spans(q.shape[2]) for _ in range(s.stop - s.start)]
+    positive = [i for i, role in enumerate(rows) if not isinstance(role, int)]
+    bias = torch.linspace(-2, 0, k.shape[2], dtype=torch.float64).expand(1, 1, 1, -1)
+    if mask == "rows":
+        bias = bias * torch.linspace(0, 1, q.shape[2], dtype=torch.float64)[:, None]
+    options = {} if mask is None else {"mask": bias}
+    acting = vsf_attention_concatenated(q, k, v, layout, sdpa, **options)
+    count = len(layout.negatives)
+    for resting in [*({c} for c in range(count)), set(range(count))]:
+        at_rest = dataclasses.replace(layout, resting=frozenset(resting))
+        out = form(q, k, v, at_rest) if mask is None else vsf_attention_concatenated(q, k, v, at_rest, sdpa, bias)
+        kept = [j for j, role in enumerate(kinds) if role not in resting]
+        ours = [i for i, role in enumerate(rows) if role not in resting]
+        parts = q[:, :, ours], k[:, :, kept], v[:, :, kept]
+        own = {} if mask is None else {"mask": bias[..., kept] if mask == "keys" else bias[..., ours, :][..., kept]}
+        if len(resting) < count:
+            expected = vsf_attention_concatenated(*parts, layout.without(resting), sdpa, **own)
+        else:
+            expected = sdpa(*parts, own.get("mask"))
+        torch.testing.assert_close(out[:, :, ours], expected, rtol=1e-10, atol=1e-10)
+        theirs = [i for i, role in enumerate(rows) if role in resting]
+        torch.testing.assert_close(out[:, :, theirs], acting[:, :, theirs], rtol=1e-10, atol=1e-10)
+        assert not torch.allclose(out[:, :, positive], acting[:, :, positive], atol=1e-3)
+        if mask is None:
+            torch.testing.assert_close(out, vsf_attention_dense(q, k, v, at_rest), rtol=1e-10, atol=1e-10)
+            noted, alone = [], []
+            run, base = (vsf_attention_merged, cpu_flash) if form is merged else (vsf_attention_concatenated, sdpa)
+            assert torch.equal(run(q, k, v, at_rest, base, note=noted.append), out)
+            told = torch.cat(noted, dim=-1)
+            assert not told[[1 + c for c in resting]].any()
+            if len(resting) < count:
+                run(*parts, layout.without(resting), base, note=alone.append)
+                assert torch.equal(told[[0, *(1 + c for c in range(count) if c not in resting)]], torch.cat(alone, dim=-1))
+            assert told.shape[-1] == rows.count("I")
+
+
+@pytest.mark.parametrize("name", ["joint, two", "joint, mixed, apart", "cross, mixed"])
+def test_settings_as_tensors(form, name):
+    """Strengths and scales that are tensors, as a curve gives them, are the same as numbers."""
+    q, k, v = tensors(LAYOUTS[name])
+    as_tensors = dataclasses.replace(LAYOUTS[name], negatives=tuple(
+        dataclasses.replace(n, strength=torch.tensor(n.strength)) if isinstance(n, Context)
+        else dataclasses.replace(n, alpha=torch.tensor(n.alpha)) for n in LAYOUTS[name].negatives))
+    torch.testing.assert_close(form(q, k, v, as_tensors), form(q, k, v, LAYOUTS[name]), rtol=1e-6, atol=1e-6)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = [t.to(dtype) for t in (q, k, v)]
+        out = form(*half, as_tensors)
+        assert out.dtype == dtype
+        torch.testing.assert_close(out, form(*half, LAYOUTS[name]), rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize("chunk", [1, 100])
 @pytest.mark.parametrize("kernel", [cpu_flash, math_attention])
 def test_in_chunks(layout, chunk, kernel):

@@ -1,0 +1,103 @@
+"""Curves of a negative's strength: their texts, and their values by noise level."""
+import functools
+import math
+
+import comfy.model_sampling
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vsf_pack.vsf_core.schedule import SHAPES, Curve, by_sigma, read_curve
+
+
+@pytest.mark.parametrize(("text", "values"), [  # at 0, 0.25, 0.5, 0.75, 1
+    ("constant", (1, 1, 1, 1, 1)), ("", (1, 1, 1, 1, 1)), ("fade out", (1, 0.75, 0.5, 0.25, 0)),
+    ("fade in", (0, 0.25, 0.5, 0.75, 1)), ("bump", (0, 0.5, 1, 0.5, 0)), ("  Fade_Out ", (1, 0.75, 0.5, 0.25, 0)),
+    ("0:1, 0.5:1, 1:0", (1, 1, 1, 0.5, 0)), ("0.25:2,.75:1e-1,", (2, 2, 1.05, 0.1, 0.1)), ("0.5 : 3", (3, 3, 3, 3, 3)),
+])
+def test_texts(text, values):
+    curve = read_curve(text)
+    assert [curve.at(t / 4) for t in range(5)] == pytest.approx(values)
+    assert curve.highest == max(f for _, f in curve.points)
+    assert curve.constant == (values[0] if len(set(values)) == 1 else None)
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("fade", '"fade"'), ("0:1,,1:0", '""'), ("0:1; 1:0", '"0:1; 1:0"'), ("0:11", '"0:11"'), ("1.5:1", '"1.5:1"'),
+    ("0:1, 0.5:-1", '"0.5:-1"'), ("0:nan", '"0:nan"'), ("0:1, 0.5", '"0.5"'), ("0:inf", '"0:inf"'),
+    ("0.5:1, 0.5:0", '"0.5:0" behind "0.5:1", which is not later'), (None, "NoneType"),
+])
+def test_texts_that_are_none(text, found):
+    with pytest.raises(ValueError) as error:
+        read_curve(text)
+    assert str(error.value).startswith("VSF: set `curve` to constant, fade out, ")
+    assert str(error.value).endswith(f"found {found}.")
+
+
+@pytest.mark.parametrize(("text", "rests"), [("constant", False), ("fade out", False), ("fade in", True), ("bump", True),
+                                             ("0:1, 0.5:0, 1:1", True), ("0.5:0, 1:1", True), ("1:0", True),
+                                             ("0:1, 0.5:0", True)])
+def test_whether_a_step_may_be_off(text, rests):
+    assert read_curve(text).rests is rests
+
+
+class Times:
+    """time -> sigma by bisection of ComfyUI's percent_to_sigma, in the place of our table."""
+
+    def __init__(self, sampling) -> None:
+        self.sampling = sampling
+
+    def time(self, sigma: float) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.sampling.percent_to_sigma(middle) > sigma else (low, middle)
+        return (low + high) / 2
+
+
+@functools.cache
+def samplings() -> dict[str, object]:
+    flow = {f"flow, shift {shift:g}": comfy.model_sampling.ModelSamplingDiscreteFlow() for shift in (1.0, 3.0, 12.0)}
+    for name, sampling in flow.items():
+        sampling.set_parameters(shift=float(name.split()[-1]))
+    return {**flow, "Flux": comfy.model_sampling.ModelSamplingFlux(), "eps": comfy.model_sampling.ModelSamplingDiscrete(),
+            "EDM": comfy.model_sampling.ModelSamplingContinuousEDM(), "Cascade": comfy.model_sampling.StableCascadeSampling()}
+
+
+@pytest.mark.parametrize("name", samplings())
+def test_by_noise_level(name):
+    """Between the table's levels too, for every kind of model sampling; at a curve's points exactly."""
+    sampling = samplings()[name]
+    times = Times(sampling)
+    curve = read_curve("0:1, 0.3:0.2, 0.71:0.9, 1:0")
+    by_level = by_sigma(curve, sampling.percent_to_sigma)
+    tolerance = 2e-3 if name == "eps" else 2e-4
+    for time in torch.linspace(0.03, 0.97, 48).tolist():
+        sigma = torch.tensor(float(sampling.percent_to_sigma(time)))
+        assert float(by_level.at(sigma)) == pytest.approx(curve.at(times.time(float(sigma))), abs=tolerance)
+    for time, factor in curve.points[1:-1]:
+        assert float(by_level.at(torch.tensor(float(sampling.percent_to_sigma(time))))) == pytest.approx(factor, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", samplings())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_ends_are_exact(name, shape):
+    """At the first noise level, beyond it, and at none."""
+    sampling = samplings()[name]
+    curve = read_curve(shape)
+    by_level = by_sigma(curve, sampling.percent_to_sigma)
+    highest = torch.as_tensor(sampling.sigma_max).float()
+    for sigma, factor in ((highest, curve.at(0.0)), (highest * 2, curve.at(0.0)), (torch.tensor(0.0), curve.at(1.0))):
+        assert float(by_level.at(sigma)) == factor
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10)), min_size=1, max_size=6, unique_by=lambda p: p[0]))
+def test_any_points(points):
+    """A text of a curve's points is that curve; between two of them its factor is between theirs."""
+    points = tuple(sorted(points))
+    curve = Curve(points)
+    assert read_curve(", ".join(f"{t!r}:{f!r}" for t, f in points)) == curve
+    for (t0, f0), (t1, f1) in zip(points, points[1:], strict=False):
+        assert min(f0, f1) - 1e-9 <= curve.at((t0 + t1) / 2) <= max(f0, f1) + 1e-9
+        assert math.isclose(curve.at(t0), f0) and math.isclose(curve.at(t1), f1)
