@@ -294,8 +294,8 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
             _spread(_own_attention(q, k, v, layout, c, rows, cols, attend, mask), z, own)
     if text := _of(rows, "P", "B"):
         positive = _of(cols, *POSITIVE)
-        own_mask = None if mask is None else _mask_rows(mask, rows, "P", "B")
-        _spread(attend(take(q, text), take(k, positive), take(v, positive), own_mask), z, text)
+        of_text = None if mask is None else _mask_rows(mask, rows, "P", "B")
+        _spread(attend(take(q, text), take(k, positive), take(v, positive), of_text), z, text)
     if image := _of(rows, "I"):
         queries = take(q, image)
         parts = _rows_at_once(queries, k, layout)
@@ -360,13 +360,14 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
             k_c, v_c = (take(t, [s for _, s in seen]) for t in (k, v))
             differences.append((n, attend(take(q, image), k_c, v_c, _context_mask(mask, rows, cols, seen, own=False))))
     gradient = any(t.requires_grad for t in (q, k, v))
+    of_papers = torch.cat(shares, dim=-1)[1:] if shares else None
     for part, joined in _chunks(q, image):
         wide = plus[..., joined, :].to(torch.promote_types(q.dtype, torch.float32))
         parts = [(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences]
         push, sizes = _push(parts, wide, joined, gradient)
         z[..., part, :] = z[..., part, :].to(wide.dtype) - push
         if note is not None:
-            note(_in_order(layout, sizes, shares[0][1:, :, joined] if shares else None))
+            note(_in_order(layout, sizes, None if of_papers is None else of_papers[..., joined]))
     return z
 
 

@@ -123,15 +123,18 @@ def test_what_is_noted(form, name, chunk):
 
 
 @pytest.mark.parametrize("name", ["paper", "joint, mixed", "cross, mixed"])
-def test_a_region_is_noted(name):
+@pytest.mark.parametrize("chunk", [20, 2**24])
+def test_a_region_is_noted(name, chunk):
     q, k, v = tensors(HEATED[name])
     image = sum(s.stop - s.start for role, s in HEATED[name].query_spans(q.shape[2]) if role == "I")
     region = torch.linspace(0, 1, 2 * image, dtype=torch.float64).reshape(2, image)
     layout = dataclasses.replace(HEATED[name], negatives=tuple(dataclasses.replace(n, region=region)
                                                                for n in HEATED[name].negatives))
-    noted: list[Tensor] = []
-    vsf_attention_merged(q, k, v, layout, cpu_flash, note=noted.append)
-    torch.testing.assert_close(torch.cat(noted, dim=-1), heat_reference.heat(q, k, v, layout))
+    for run, base in ((vsf_attention_merged, cpu_flash), (vsf_attention_concatenated, sdpa)):
+        noted: list[Tensor] = []
+        with mock.patch.multiple(forms, CHUNK=chunk, CHUNK_ON_CPU=chunk):
+            run(q, k, v, layout, base, note=noted.append)
+        torch.testing.assert_close(torch.cat(noted, dim=-1), heat_reference.heat(q, k, v, layout))
 
 
 @pytest.mark.parametrize("mask", [None, "keys", "rows"])
