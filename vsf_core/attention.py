@@ -59,15 +59,17 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None,
     """Plain matrix products, `chunk` queries at a time: for devices without a kernel that tells its log-sum-exp."""
     k, v = _repeat_kv(q, k, v)
     wide = torch.promote_types(q.dtype, torch.float32)
-    outs, sums = [], []
-    for part in q.split(chunk, dim=2):
+    outs: list[Tensor] = []
+    sums: list[Tensor] = []
+    for part in torch.split(q, chunk, dim=2):
         logits = part.to(wide) @ k.to(wide).mT * (scale or q.shape[-1] ** -0.5)
         sums.append(logits.logsumexp(dim=-1))
         outs.append((torch.exp(logits - sums[-1].unsqueeze(-1)) @ v.to(wide)).to(q.dtype))
     return torch.cat(outs, dim=2), torch.cat(sums, dim=2)
 
 
-@torch.compiler.assume_constant_result  # torch.compile asks while it traces, instead of breaking its graph
+# torch.compile asks while it traces, instead of breaking its graph
+@torch.compiler.assume_constant_result  # pyright: ignore[reportUnknownMemberType]  torch gives it no types
 def _is_exact(kernel: LSEKernel, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this PyTorch build's kernel gives the right log-sum-exp; asked once per process."""
     return _examined(kernel, device, dtype)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -79,10 +79,11 @@ def difference(z: Tensor, z_rest: Tensor, w: Tensor, text: Tensor, out: Tensor |
 def length(x: Tensor) -> Tensor:
     """|x| of each token over its heads and channels, (B, H, L, D) -> (B, 1, L, 1); always positive and finite."""
     limits = torch.finfo(x.dtype)
-    return torch.linalg.vector_norm(x, dim=(1, 3), keepdim=True).clamp(limits.tiny, limits.max)
+    untyped = torch.linalg.vector_norm  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  by torch
+    return cast(Tensor, untyped(x, dim=(1, 3), keepdim=True)).clamp(limits.tiny, limits.max)
 
 
-def capped(difference: Tensor, room: Tensor, s: float, weight: Tensor | float = 1.0,
+def capped(difference: Tensor, room: Tensor, s: Tensor | float, weight: Tensor | float = 1.0,
            kappa: float = KAPPA, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """T = weight min(s, kappa |Z+| / |D|) D, and |T|. room: |Z+|, (B, 1, L, 1); weight: f m, broadcastable over it."""
     long = length(difference)

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from .layout import Context, Layout, Negative
+from .layout import Layout
 
 
 def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
@@ -26,7 +26,7 @@ def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
     copies, which stand after the sequence, negative by negative. B is that of the regions, else 1.
     """
     rows, cols = layout.query_spans(queries), layout.key_spans(keys)
-    paper = [(c, n) for c, n in enumerate(layout.negatives) if isinstance(n, Negative) and c not in layout.resting]
+    paper = [(c, n) for c, n in layout.paper.items() if c not in layout.resting]
     batch = max([n.region.shape[0] for _, n in paper if n.region is not None], default=1)
     mask = torch.full((batch, queries, keys), -math.inf, dtype=torch.float64)
     for row_role, row in rows:
@@ -35,7 +35,7 @@ def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
                 mask[:, row, col] = 0.0
 
     image_rows = [row for role, row in rows if role == "I"]
-    flipped = []
+    flipped: list[Tensor] = []
     for c, n in paper:
         tokens = sum(col.stop - col.start for role, col in cols if role == c)
         columns = torch.full((batch, queries, tokens), -math.inf, dtype=torch.float64)
@@ -52,7 +52,7 @@ def mmdit_mask(layout: Layout, queries: int, keys: int) -> Tensor:
 def _sees(layout: Layout, query: str | int, key: str | int) -> bool:
     if not isinstance(query, int):
         return not isinstance(key, int)
-    return key in (query, "I") or (key == "B" and isinstance(layout.negatives[query], Context))
+    return key in (query, "I") or (key == "B" and query in layout.contexts)
 
 
 def vsf_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float | None = None,
@@ -65,15 +65,16 @@ def vsf_attention_dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: 
     """
     q, k, v = q.double(), k.double(), v.double()
     logits = q @ k.mT * (scale or q.shape[-1] ** -0.5) + (0.0 if mask is None else mask.double())
-    flipped, values = [], [v]
-    for c, n in enumerate(layout.negatives):
+    flipped: list[Tensor] = []
+    values = [v]
+    for c, n in layout.paper.items():
         for role, col in layout.key_spans(k.shape[-2]):
-            if role == c and isinstance(n, Negative) and c not in layout.resting:
+            if role == c and c not in layout.resting:
                 flipped.append(logits[..., col])
                 values.append(-n.alpha * v[..., col, :])
     seen = mmdit_mask(layout, q.shape[-2], k.shape[-2]).to(q.device)
     z = torch.softmax(torch.cat([logits, *flipped], dim=-1) + seen[:, None], dim=-1) @ torch.cat(values, dim=-2)
-    if layout.without(layout.resting).has_contexts and layout.has_image_queries:
+    if layout.without(layout.resting).contexts and layout.has_image_queries:
         image = [i for role, row in layout.query_spans(q.shape[-2]) if role == "I" for i in range(row.start, row.stop)]
         z[..., image, :] -= context_push_dense(logits[..., image, :], v, layout)
     return z
@@ -93,25 +94,25 @@ def context_push_dense(logits: Tensor, v: Tensor, layout: Layout) -> Tensor:
 
     def branch(words: str | int) -> Tensor:
         keys = [j for j, kind in enumerate(kinds) if kind in (words, "B", "I")]
-        if isinstance(words, int) and (copies := layout.negatives[words].copies) > 1:
+        if isinstance(words, int):
             own = [j for j in keys if kinds[j] == words]
-            keys = [j for j in keys if j not in own[len(own) // copies:]]
+            keys = [j for j in keys if j not in own[len(own) // layout.contexts[words].copies:]]
         return torch.softmax(logits[..., keys], dim=-1) @ v[..., keys, :]
 
     def size(x: Tensor) -> Tensor:
         return x.square().sum(dim=-1).sum(dim=1).sqrt()[:, None, :, None]
 
     plus = branch("P")
-    pushes = []
-    for c, n in enumerate(layout.negatives):
-        if isinstance(n, Context) and c not in layout.resting:
+    pushes: list[Tensor] = []
+    for c, n in layout.contexts.items():
+        if c not in layout.resting:
             difference = branch(c) - plus
             stretch = torch.minimum(torch.as_tensor(6.0 * n.strength, dtype=torch.float64), size(plus) / size(difference))
             stretch[size(difference) == 0] = 0.0
             fade = torch.as_tensor(n.fade, dtype=torch.float64).reshape(-1, 1, 1, 1)
             region = torch.ones(1, 1, dtype=torch.float64) if n.region is None else n.region.double()
             pushes.append(fade * region[:, None, :, None] * stretch * difference)
-    total = sum(pushes)
+    total = torch.stack(pushes).sum(dim=0)
     longest = torch.stack([size(t) for t in pushes]).amax(dim=0)
     limit = torch.where(size(total) > longest, longest / size(total), 1.0)
     return limit * total

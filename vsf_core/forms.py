@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import contrast
-from .layout import POSITIVE, Context, Layout, Negative, Role, Spans, take
+from .layout import POSITIVE, Context, Layout, Role, Spans, take
 from .merge import flipped_lse, merge, merge_
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -96,16 +96,16 @@ def vsf_attention_merged(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend
             return attend(q, k, v)[0]
         return _with_resting(q, k, v, layout, plain, None, note,
                              lambda q, k, v, others, mask, note: vsf_attention_merged(q, k, v, others, attend, note))
-    if layout.has_contexts:
+    if layout.contexts:
         return _merged_with_contexts(q, k, v, layout, attend, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     z, lse = _positive_attention(q, k, v, rows, cols, attend)
     narrow = v.dtype == torch.float16  # alpha v, and Z before all negatives are in it, may be beyond it where the result is not
     lanes = [(n, take(k, _of(cols, c)), take(v, _of(cols, c)) * (1 if narrow else -n.alpha))
-             for c, n in enumerate(layout.negatives)]
+             for c, n in layout.paper.items()]
     for part, joined in _chunks(q, _of(rows, "I")):
         z_part = z[..., part, :].float() if narrow else z[..., part, :]
-        found = []
+        found: list[Tensor] = []
         for n, k_n, v_n in lanes:
             z_n, lse_n = attend(q[..., part, :], k_n, v_n)
             lse_n = flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined])
@@ -146,17 +146,15 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
     if not layout.has_image_queries:  # so few tokens that copies of the keys cost less than merges
         return vsf_attention_concatenated(q, k, v, layout, lambda q, k, v, mask: attend(q, k, v)[0])
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
-    words: dict[Role, tuple[Tensor, Tensor]] = {}
-    for role in ("P", *range(len(layout.negatives))):
-        n = None if role == "P" else layout.negatives[role]
-        spans = _words(cols, role, n.copies) if isinstance(n, Context) else _of(cols, role)
-        words[role] = take(k, spans), take(v, spans)
+    spans: dict[Role, list[slice]] = {role: _of(cols, role) for role in ("P", *layout.paper)}
+    spans |= {c: _words(cols, c, n.copies) for c, n in layout.contexts.items()}
+    words = {role: (take(k, own), take(v, own)) for role, own in spans.items()}
     z_rest, lse_rest = _attend_or_nothing(attend, q, *(take(t, _of(cols, "B", "I")) for t in (k, v)))
     gradient = any(t.requires_grad for t in (q, k, v))
     z = z_rest.clone() if gradient else z_rest  # autograd keeps what is read of it
 
     for role, own in rows:
-        if isinstance(role, int) and isinstance(layout.negatives[role], Negative):
+        if isinstance(role, int) and role in layout.paper:
             _attend_own_(z, q, k, v, [(role, own)], cols, role, attend)
         elif role != "I":
             seen = _attend_or_nothing(attend, q[..., own, :], *words["P" if role == "B" else role])
@@ -166,23 +164,21 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
         found = {role: _attend_or_nothing(attend, q_part, *words[role]) for role in words}
         found = {role: (z_n.to(rest.dtype), lse_n) for role, (z_n, lse_n) in found.items()}
         text = contrast.added(found["P"][0], rest, contrast.share(found["P"][1], lse))
-        differences = []
-        for c, n in enumerate(layout.negatives):
-            if isinstance(n, Context):
-                z_c, lse_c = found[c]
-                differences.append((n, contrast.difference(z_c, rest, contrast.share(lse_c, lse), text,
-                                                           out=None if gradient else z_c)))
+        differences: list[tuple[Context, Tensor]] = []
+        for c, n in layout.contexts.items():
+            z_c, lse_c = found[c]
+            differences.append((n, contrast.difference(z_c, rest, contrast.share(lse_c, lse), text,
+                                                       out=None if gradient else z_c)))
         if gradient:
             rest, lse = merge(rest, lse, *found["P"])
         else:
             merge_(rest, lse, *found["P"])
         plus, (push, sizes) = rest, _push(differences, rest, joined, gradient)
-        flipped = []
-        for c, n in enumerate(layout.negatives):
-            if isinstance(n, Negative):
-                z_n, lse_n = found[c]
-                flipped.append(flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined]))
-                plus, lse = merge(plus, lse, -n.alpha * z_n, flipped[-1])
+        flipped: list[Tensor] = []
+        for c, n in layout.paper.items():
+            z_n, lse_n = found[c]
+            flipped.append(flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined]))
+            plus, lse = merge(plus, lse, -n.alpha * z_n, flipped[-1])
         if note is not None:
             note(_in_order(layout, sizes, _shares(flipped, lse) if flipped else None))
         if gradient:
@@ -195,7 +191,8 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
 def _words(cols: Spans, c: int, copies: int) -> list[slice]:
     """The keys of a context's words, once."""
     spans = _of(cols, c)
-    words, left = [], sum(s.stop - s.start for s in spans) // copies
+    words: list[slice] = []
+    left = sum(s.stop - s.start for s in spans) // copies
     for s in spans:
         words.append(slice(s.start, min(s.stop, s.start + left)))
         left -= words[-1].stop - words[-1].start
@@ -214,7 +211,8 @@ def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice
           gradient: bool) -> tuple[Tensor, list[Tensor]]:
     """The contexts' push at some of the image's tokens, from each one's D, which is written over unless a gradient is wanted;
     and its length and each one's, in lengths of Z+, (B, 1, L, 1). plus: Z+; joined: where the tokens are in the image."""
-    room, pushes = contrast.length(plus), []
+    room = contrast.length(plus)
+    pushes: list[tuple[Tensor, Tensor]] = []
     for n, difference in differences:
         weight = n.fade.to(plus.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
         if n.region is not None:
@@ -241,8 +239,8 @@ def _flip_(q: Tensor, k: Tensor, v: Tensor, cols: Spans,
     flips = v.new_ones(v.shape[-2], 1)
     for c, s in cols:
         if isinstance(c, int):
-            flips[s] = -layout.negatives[c].alpha
-    if v.dtype == torch.float16 and any(isinstance(n.alpha, Tensor) or n.alpha > 1 for n in layout.negatives):
+            flips[s] = -layout.paper[c].alpha
+    if v.dtype == torch.float16 and any(isinstance(n.alpha, Tensor) or n.alpha > 1 for n in layout.paper.values()):
         # alpha v may not fit where the result does
         flipped = v.float() * flips
         power_of_two = (torch.finfo(v.dtype).max / flipped.abs().amax()).log2().floor().exp2().clamp(max=1)
@@ -283,8 +281,9 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
     """
     if layout.resting:
         return _with_resting(q, k, v, layout, attend, mask, note,
-                             lambda q, k, v, others, *rest: vsf_attention_concatenated(q, k, v, others, attend, *rest))
-    if layout.has_contexts:
+                             lambda q, k, v, others, mask, note:
+                             vsf_attention_concatenated(q, k, v, others, attend, mask, note))
+    if layout.contexts:
         return _concatenated_with_contexts(q, k, v, layout, attend, mask, note)
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
@@ -302,8 +301,10 @@ def vsf_attention_concatenated(q: Tensor, k: Tensor, v: Tensor, layout: Layout, 
 
         def own_mask(part: slice) -> Tensor | None:  # not kept: a region's is large
             return _image_mask(mask, q, rows, cols, layout, part)
-        for part in parts if note is not None else ():
-            note(_with_sum(_shares_by_values(queries[..., part, :], k, v, cols, len(layout.negatives), attend, own_mask(part))))
+        if note is not None:
+            for part in parts:
+                note(_with_sum(_shares_by_values(queries[..., part, :], k, v, cols, len(layout.negatives), attend,
+                                                 own_mask(part))))
         flipped, factor, kept = _flip_(queries, k, v, cols, layout)
         try:
             found = [attend(queries[..., part, :], k, flipped, own_mask(part)) for part in parts]
@@ -319,7 +320,7 @@ def _shares_by_values(q: Tensor, k: Tensor, v: Tensor, cols: Spans, negatives: i
                       mask: Tensor | None) -> Tensor:
     """As `_shares`, of each negative: the attention itself, over values that are 1 on the negative's keys and 0 elsewhere, a
     channel for each."""
-    found = []
+    found: list[Tensor] = []
     for first in range(0, negatives, v.shape[-1]):
         values = torch.zeros_like(v)
         for c, s in cols:
@@ -335,24 +336,24 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     """What the other negatives make of it, and on the image rows the push: D by an attention of its own for each context."""
     rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
     mask = _positive_mask(mask, q, k, rows, cols)
-    is_context = {c for c, n in enumerate(layout.negatives) if isinstance(n, Context)}
-    own_rows, own_cols = ([s for role, s in spans if role not in is_context] for spans in (rows, cols))
-    positive = [take(t, _of(cols, *POSITIVE)) for t in (k, v)]
+    own_rows, own_cols = ([s for role, s in spans if role not in layout.contexts] for spans in (rows, cols))
+    k_positive, v_positive = (take(t, _of(cols, *POSITIVE)) for t in (k, v))
     image = _of(rows, "I")
-    z, shares = _empty_result(q, v), []
-    if len(is_context) < len(layout.negatives):
+    z = _empty_result(q, v)
+    shares: list[Tensor] = []
+    if layout.paper:
         paper = layout.without_contexts()
         base = vsf_attention_concatenated(take(q, own_rows), take(k, own_cols), take(v, own_cols), paper, attend, mask,
                                           note and shares.append)
-        plus = attend(take(q, image), *positive, None if mask is None else _mask_rows(mask, rows, "I")) if image else None
+        own_mask = None if mask is None else _mask_rows(mask, rows, "I")
+        plus = attend(take(q, image), k_positive, v_positive, own_mask) if image else q[..., :0, :]
     else:
-        base = attend(take(q, own_rows), *positive, mask)
+        base = attend(take(q, own_rows), k_positive, v_positive, mask)
         plus = take(base, _of(_within_positive(rows), "I"))
     _spread(base, z, own_rows)
 
-    differences = []
-    for c in sorted(is_context):
-        n = layout.negatives[c]
+    differences: list[tuple[Context, Tensor]] = []
+    for c, n in layout.contexts.items():
         if own := _of(rows, c):
             _spread(_own_attention(q, k, v, layout, c, rows, cols, attend, mask), z, own)
         if image:
@@ -409,17 +410,12 @@ def _with_resting(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Atten
     awake_rows, awake_cols = ([s for role, s in spans if role not in layout.resting] for spans in (rows, cols))
     parts, awake = (take(q, awake_rows), take(k, awake_cols), take(v, awake_cols)), layout.without(layout.resting)
     z = _empty_result(q, v)
-    acting = [0, *(1 + c for c in range(len(layout.negatives)) if c not in layout.resting)]
-
-    def note_all(found: Tensor) -> None:  # what rests does nothing
-        whole = found.new_zeros(1 + len(layout.negatives), *found.shape[1:])
-        whole[acting] = found
-        note(whole)
+    note_all = None if note is None else _noting_rest(note, layout)
     if awake.negatives:
-        _spread(others(*parts, awake, mask, note and note_all), z, awake_rows)
+        _spread(others(*parts, awake, mask, note_all), z, awake_rows)
     else:
         _spread(attend(*parts, mask), z, awake_rows)
-        if note is not None:
+        if note_all is not None:
             image = sum(s.stop - s.start for s in _of(rows, "I"))
             note_all(q.new_zeros(1, q.shape[0], image, dtype=torch.promote_types(q.dtype, torch.float32)))
     for c in sorted(layout.resting):
@@ -428,16 +424,27 @@ def _with_resting(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Atten
     return z
 
 
+def _noting_rest(note: Note, layout: Layout) -> Note:
+    """A Note of the negatives that act, which tells another one of all: what rests does nothing."""
+    acting = [0, *(1 + c for c in range(len(layout.negatives)) if c not in layout.resting)]
+
+    def note_all(found: Tensor) -> None:
+        whole = found.new_zeros(1 + len(layout.negatives), *found.shape[1:])
+        whole[acting] = found
+        note(whole)
+    return note_all
+
+
 def _own_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, c: int, rows: Spans, cols: Spans, attend: Attention,
                    mask: Tensor | None) -> Tensor:
     """What the rows of a negative's own tokens see. mask: of P, B and I."""
-    n, own = layout.negatives[c], _of(rows, c)
+    n = layout.negatives[c]
     if isinstance(n, Context):
         seen = _seen_by_context(cols, _words(cols, c, n.copies))
-        own_mask = _context_mask(mask, rows, cols, seen, own=True)
+        keys, own_mask = [s for _, s in seen], _context_mask(mask, rows, cols, seen, own=True)
     else:
-        seen, own_mask = [(c, s) for s in (*_of(cols, c), *_of(cols, "I"))], None
-    return attend(take(q, own), *(take(t, [s for _, s in seen]) for t in (k, v)), own_mask)
+        keys, own_mask = [*_of(cols, c), *_of(cols, "I")], None
+    return attend(take(q, _of(rows, c)), take(k, keys), take(v, keys), own_mask)
 
 
 def attention_without_negatives(q: Tensor, k: Tensor, v: Tensor, layout: Layout, attend: Attention,
@@ -453,13 +460,13 @@ def attention_without_negatives(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
 
 def _spread(rows: Tensor, z: Tensor, spans: list[slice]) -> None:
     """Put rows where they belong in z."""
-    for part, s in zip(rows.split([s.stop - s.start for s in spans], dim=-2), spans, strict=True):
+    for part, s in zip(torch.split(rows, [s.stop - s.start for s in spans], dim=-2), spans, strict=True):
         z[..., s, :] = part
 
 
 def _rows_at_once(q: Tensor, k: Tensor, layout: Layout) -> list[slice]:
     """The image's queries in parts whose masks have at most CHUNK values each; without regions, all of them are one row."""
-    rows, masks = q.shape[-2], [len(n.region) for n in layout.negatives if n.region is not None]
+    rows, masks = q.shape[-2], [len(n.region) for n in layout.paper.values() if n.region is not None]
     size = max(CHUNK // (max(masks) * k.shape[-2]), 1) if masks else rows
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
@@ -467,19 +474,19 @@ def _rows_at_once(q: Tensor, k: Tensor, layout: Layout) -> list[slice]:
 def _image_mask(mask: Tensor | None, q: Tensor, rows: Spans, cols: Spans, layout: Layout, part: slice) -> Tensor | None:
     """What some of the image's rows add to their logits: the model's own mask on P, B and I, -beta + log m on each negative's
     keys. part: of the rows, counted in the image."""
-    regions = [n.region for n in layout.negatives if n.region is not None]
-    if mask is None and not regions and not any(n.beta for n in layout.negatives):
+    regions = [n.region for n in layout.paper.values() if n.region is not None]
+    if mask is None and not regions and not any(n.beta for n in layout.paper.values()):
         return None
     own = q.new_zeros(1, 1, 1, 1) if mask is None else _mask_rows(mask, rows, "I")
     own = own if own.shape[-2] == 1 else own[..., part, :]
     wide = torch.promote_types(q.dtype, torch.float32)
-    of_rows = [(len(region), 1, part.stop - part.start) for region in regions]
-    bias = own.new_empty(*torch.broadcast_shapes(own.shape[:-1], *of_rows), cols[-1][1].stop)
+    batch = max([own.shape[0], *(len(region) for region in regions)])
+    bias = own.new_empty(batch, own.shape[1], part.stop - part.start if regions else own.shape[2], cols[-1][1].stop)
     for (_, s), (_, inside) in zip([c for c in cols if c[0] in POSITIVE], _within_positive(cols), strict=True):
         bias[..., s] = own if own.shape[-1] == 1 else own[..., inside]
     for role, s in cols:
         if isinstance(role, int):
-            n = layout.negatives[role]
+            n = layout.paper[role]
             m = n.region if n.region is None else n.region[:, None, part, None].to(wide)
             bias[..., s] = -n.beta if m is None else m.log() - n.beta
     return bias

@@ -93,8 +93,14 @@ class Layout:
         return self.queries is not None and queries == keys and _fits(self.segments, keys)
 
     @property
-    def has_contexts(self) -> bool:
-        return any(isinstance(n, Context) for n in self.negatives)
+    def paper(self) -> dict[int, Negative]:
+        """The negatives by the paper's rule, each by its number."""
+        return {c: n for c, n in enumerate(self.negatives) if isinstance(n, Negative)}
+
+    @property
+    def contexts(self) -> dict[int, Context]:
+        """The negatives by the context rule, each by its number."""
+        return {c: n for c, n in enumerate(self.negatives) if isinstance(n, Context)}
 
     @property
     def has_image_queries(self) -> bool:
@@ -103,7 +109,7 @@ class Layout:
 
     def without_contexts(self) -> Layout:
         """The same, as if there were the paper's negatives alone."""
-        return self.without({c for c, n in enumerate(self.negatives) if isinstance(n, Context)})
+        return self.without(self.contexts.keys())
 
     def without(self, negatives: Set[int]) -> Layout:
         """The same, as if there were not these negatives."""

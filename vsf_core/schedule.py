@@ -69,7 +69,7 @@ class Curve:
         return min(self.at(0.0), *(factor for time, factor in self.points if time < 1.0), 1.0) == 0.0
 
 
-def read_curve(text: str) -> Curve:
+def read_curve(text: object) -> Curve:
     """A curve from its name (SHAPES) or its points, `0:1, 0.5:1, 1:0`; an empty text is `constant`.
 
     Raises ValueError, for the user to read, that shows the part which is none.
