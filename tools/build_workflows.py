@@ -24,19 +24,17 @@ WITH, WITHOUT = "With VSF", "Without a negative"  # titles of the nodes that sav
 
 HOW_TO = """## A negative prompt at CFG 1
 
-1. **{box}**: above, what the {thing} shows; below, what must not be in it.
-   A *thing*, in one to four words: `{negative}`. One a line. Not `no {negative}`, and not `low quality`: it removes things.
+1. **{box}**: above, what the {thing} shows; below, what must not be in it: a *thing*, in one to four words, such as \
+`{negative}`. One a line. Not `no {negative}`, and not `low quality`: it removes things.
 2. **Run.**
 3. **Still there?** Raise `strength`, up to 2. **The {thing} suffers?** Lower it. 0 is off.
 
-Leave CFG at 1.
-
-**Another {thing}:** set `control after generate` of the seed to `randomize`.
-
-**What did it change?** The group on the right makes the same {thing} without the negative. It is switched off: hold Ctrl, \
-drag a frame over its nodes, press Ctrl+B, run again.
+Leave CFG at 1. Another {thing}: another seed.
 
 *VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+
+COMPARE = """The same {thing} without the negative, switched off. To switch it on: right-click the title of this frame, \
+**Set Group Nodes to Always**, Run. It takes as long again."""
 
 
 @dataclasses.dataclass
@@ -94,10 +92,10 @@ def notes(column: Column, recipe: Recipe) -> None:
     """How to use it, and where the models are."""
     column.y = 10  # no group around them
     box = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt"
-    text = HOW_TO.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.title.removeprefix("VSF "))
-    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=500)
+    text = HOW_TO.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.model)
+    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=360)
     found = model_files(recipe)
-    height = 200 + 50 * len(found) + len(recipe.note) // 3
+    height = min(180 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
     column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
 
 
@@ -142,7 +140,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
     for expert, model in zip(recipe.experts, parts.models, strict=True):
         words = ("", "") if texts else (recipe.positive, recipe.negative)
         name = f"VSF Prompt: {expert.name}" if expert.name else None
-        height = 200 if texts else None
+        height = 240 if texts else None
         links = {"model": model, "clip": parts.clip, **texts}
         made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
         parts.guided.append((made, "MODEL"))
@@ -157,7 +155,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
 def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
     """Step 3: what the comparison shares."""
     size = f"{thing(recipe).capitalize()} size"
-    zero = "The sampler's own negative (unused at CFG 1)"
+    zero = "The sampler's negative: unused"
     made = column.add("ConditioningZeroOut", title=zero, links={"conditioning": parts.positive})
     parts.zero = (made, "CONDITIONING")
     if recipe.start_image:
@@ -190,17 +188,17 @@ def custom(recipe: Recipe) -> bool:
     return recipe.scheduler in SHAPES
 
 
-def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out], title: str) -> Out:
+def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out]) -> Out:
     """The sampler or samplers; the latent that comes out."""
     words = {"positive": parts.positive, "negative": parts.zero}
     if parts.custom:
-        guider = column.add("CFGGuider", 1.0, title=f"CFGGuider: {title}", links={"model": models[0], **words})
+        guider = column.add("CFGGuider", 1.0, title="Guider", links={"model": models[0], **words})
         links = {**parts.custom, "guider": (guider, "GUIDER"), "latent_image": parts.latent}
-        return column.add("SamplerCustomAdvanced", title=f"Sampler: {title}", links=links), "output"
+        return column.add("SamplerCustomAdvanced", title="Sampler", links=links), "output"
     if len(models) == 1:
         settings = (recipe.seed, "fixed", recipe.steps, 1.0, recipe.sampler, recipe.scheduler, 1.0)
         links = {"model": models[0], **words, "latent_image": parts.latent, "seed": parts.seed}
-        return column.add("KSampler", *settings, title=f"KSampler: {title}", links=links), "LATENT"
+        return column.add("KSampler", *settings, links=links), "LATENT"
     latent, half = parts.latent, recipe.steps // len(models)
     for number, (expert, model) in enumerate(zip(recipe.experts, models, strict=True)):
         first, last = number == 0, number == len(models) - 1
@@ -209,41 +207,53 @@ def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out], titl
             *(recipe.sampler, recipe.scheduler, number * half, (number + 1) * half, "disable" if last else "enable"),
         )
         links = {"model": model, **words, "latent_image": latent, **({"noise_seed": parts.seed} if first else {})}
-        options = {"title": f"{title}: {expert.name}", "links": links}
-        latent = (column.add("KSamplerAdvanced", *settings, **options), "LATENT")
+        latent = (column.add("KSamplerAdvanced", *settings, title=expert.name.capitalize(), links=links), "LATENT")
     return latent
 
 
-def result(column: Column, recipe: Recipe, parts: Parts, guided: bool) -> Column:
-    """Samplers, and beside them what they make; all of it bypassed where it is without a negative. The column after it."""
-    first = len(column.graph.nodes)
-    title, prefix = (WITH, "VSF/with") if guided else (WITHOUT, "VSF/without")
-    latent = sample(column, recipe, parts, parts.guided if guided else parts.models, title)
-    images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
-    column.close("Step 4 - Sample" if guided else f"Compare: {WITHOUT.lower()} (switched off)")
-    column = Column(column.graph, column.right, 430)
+def save(column: Column, recipe: Recipe, images: Out, title: str, prefix: str, height: int) -> None:
+    """The node that saves, and for a video the one that makes it."""
     if recipe.video:
         video = (column.add("CreateVideo", FPS, 8, links={"images": images}), "VIDEO")
-        column.add("SaveVideo", prefix, "auto", "auto", title=title, links={"video": video})
+        column.add("SaveVideo", prefix, "auto", "auto", title=title, links={"video": video}, height=height)
     else:
-        column.add("SaveImage", prefix, title=title, links={"images": images})
-    column.close(f"Step 5 - {thing(recipe).capitalize()}" if guided else "Compare: Ctrl+B on the nodes switches them on")
-    for node in column.graph.nodes[first:]:
-        node["mode"] = 0 if guided else BYPASSED
-    return Column(column.graph, column.right, 320)
+        column.add("SaveImage", prefix, title=title, links={"images": images}, height=height)
+
+
+def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """The same without a negative, bypassed: a note, all but the last node as mere titles, and what they make."""
+    nodes = column.graph.nodes
+    column.add("MarkdownNote", COMPARE.format(thing=thing(recipe)), title="Compare", colours=DARK, height=130)
+    first = len(nodes)
+    latent = sample(column, recipe, parts, parts.models)
+    images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
+    save(column, recipe, images, WITHOUT, "VSF/without", 200)
+    *others, last = nodes[first:]
+    column.collapse(others)
+    last["pos"][1] = column.y
+    column.y += last["size"][1] + column.GAP
+    for node in nodes[first:]:
+        node["mode"] = BYPASSED
+    column.close(f"Compare: {WITHOUT.lower()}")
 
 
 def build(recipe: Recipe) -> dict:
     """One workflow."""
-    graph = Graph(recipe.core)
-    notes(column := Column(graph, 0, 390), recipe)
-    parts = loaders(column := Column(graph, column.right + 10, 330), recipe)
-    prompts(column := Column(graph, column.right, 400), recipe, parts)
-    if len(recipe.experts) > 1:  # that column is long already
-        column = Column(graph, column.right, 330)
+    graph, experts = Graph(recipe.core), len(recipe.experts)
+    many = experts > 1 or custom(recipe)  # too many nodes for one column of prompt, size and seed
+    notes(column := Column(graph, 0, 280), recipe)
+    parts = loaders(column := Column(graph, column.right, 280), recipe)
+    prompts(column := Column(graph, column.right, 330 if many else 370), recipe, parts)
+    if many:
+        column = Column(graph, column.right, 280)
     size_and_seed(column, recipe, parts)
-    column = result(Column(graph, column.right, 320), recipe, parts, guided=True)
-    result(column, recipe, parts, guided=False)
+    latent = sample(sampled := Column(graph, column.right, 280), recipe, parts, parts.guided)
+    images = (sampled.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
+    sampled.close("Step 4 - Sample")
+    saved = Column(graph, sampled.right, 300 if recipe.video else 340)
+    save(saved, recipe, images, WITH, "VSF/with", 230 if recipe.video else 400)
+    saved.close(f"Step 5 - {thing(recipe).capitalize()}")
+    comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()
 
 

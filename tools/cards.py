@@ -1,132 +1,87 @@
-"""How the template cards look: square pictures, without a negative against with VSF, the negative printed below."""
+"""How the template cards look: above without a negative, below with it, the negative named and crossed out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from drawings import Canvas, Film, Scene
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, BAND = 256, 34
+SIDE = 512
 INK, RED, WHITE = (35, 35, 59), (179, 38, 30), (255, 255, 255)
+TIMES = 3  # drawn so much larger and reduced, so that edges are smooth
 Picture = Image.Image
-Draw = ImageDraw.ImageDraw
 
 
-def band(draw: Draw, left: int, top: int, width: int, text: str, colour: tuple[int, int, int]) -> None:
-    """A strip with centred white text."""
-    draw.rectangle((left, top, left + width - 1, top + BAND - 1), fill=colour)
-    draw.text((left + width / 2, top + BAND / 2), text, WHITE, ImageFont.load_default(20), anchor="mm")
-
-
-def picture_card(rows: list[tuple[str, dict[str, Picture]]]) -> Picture:
-    """For each prompt, without | with and the negative below."""
-    image = Image.new("RGB", (2 * SIDE, 2 * SIDE), INK)
+def chip(image: Picture, bottom: int, text: str, crossed: str = "", aside: bool = False) -> None:
+    """A label above a line: red where some of it is crossed out, else dark. `aside`: a small one, on the right."""
     draw = ImageDraw.Draw(image)
-    height = SIDE - BAND
-    for number, (negative, pictures) in enumerate(rows):
-        top = number * SIDE
-        for place, kind in enumerate(("without", "with")):
-            picture = pictures[kind].resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            spare = (SIDE - height) // 2
-            image.paste(picture.crop((0, spare, SIDE, spare + height)), (place * SIDE, top))
-        draw.line((SIDE, top, SIDE, top + height), WHITE, 3)
-        band(draw, 0, top + height, SIDE, "no negative" if number == 0 else "testbed model", INK)
-        band(draw, SIDE, top + height, SIDE, f"negative: {negative}", RED)
+    size = 16 if aside else 25
+    font = ImageFont.load_default(size)
+    wide, cross = draw.textlength(text, font), draw.textlength(crossed, font)
+    high, side = size + 13, 12
+    left, y = SIDE - 10 - wide - cross - 2 * side if aside else 10, bottom - size - 23
+    draw.rounded_rectangle((left, y, left + wide + cross + 2 * side, y + high), 9, RED if crossed else INK)
+    draw.text((left + side, y + high / 2), text + crossed, WHITE, font, anchor="lm")
+    if crossed:
+        begin = left + side + wide
+        draw.line((begin - 3, y + high / 2 + 2, begin + cross + 3, y + high / 2 + 2), WHITE, 3)
+
+
+def stack(above: Picture, below: Picture, negative: str, source: str) -> Picture:
+    """Both pictures, 2 : 1 each, with their labels. `source`: what they are, where that needs a word."""
+    image = Image.new("RGB", (SIDE, SIDE), WHITE)
+    half = (SIDE, SIDE // 2 - 2)
+    for picture, top in ((above, 0), (below, SIDE // 2 + 2)):
+        image.paste(picture.resize(half, Image.Resampling.LANCZOS), (0, top))
+    chip(image, half[1], "no negative")
+    chip(image, SIDE, "negative: ", negative)
+    if source:
+        chip(image, SIDE, source, aside=True)
     return image
 
 
-Scene = Callable[[Draw, float, bool], None]
-"""Draws a frame of 100 x 100 units at a time from 0 to 1, with the unwanted thing or without."""
-FRAME, FRAMES = 160, 3
+def drawn(width: int, height: int) -> tuple[Picture, Canvas]:
+    """An empty picture, `TIMES` as large as a card wants it, with its canvas of 100 units in height."""
+    image = Image.new("RGB", (width * TIMES, height * TIMES), WHITE)
+    return image, Canvas(ImageDraw.Draw(image), height * TIMES / 100)
 
 
-def video_card(negative: str, scene: Scene) -> Picture:
-    """Two drawn film strips, without over with. Not a result of any model, which the card says."""
-    image = Image.new("RGB", (2 * SIDE, 2 * SIDE), (16, 16, 24))
-    draw = ImageDraw.Draw(image)
-    height, gap = SIDE - BAND, (2 * SIDE - FRAMES * FRAME) // (FRAMES + 1)
-    for row, unwanted in enumerate((True, False)):
-        top = row * SIDE
+def picture_card(negative: str, scene: Scene) -> Picture:
+    """A scene with the unwanted thing over the same without."""
+    halves = []
+    for unwanted in (True, False):
+        image, canvas = drawn(SIDE, SIDE // 2)
+        scene(canvas, unwanted)
+        halves.append(image)
+    return stack(*halves, negative, "drawing")
+
+
+FRAMES, FRAME = 3, 160
+
+
+def film_card(negative: str, film: Film) -> Picture:
+    """Two strips of film."""
+    halves = []
+    for unwanted in (True, False):
+        strip = Image.new("RGB", (SIDE * TIMES, SIDE // 2 * TIMES), (16, 16, 24))
+        draw, gap = ImageDraw.Draw(strip), (SIDE - FRAMES * FRAME) // (FRAMES + 1)
         for number in range(FRAMES):
-            picture = frame(scene, number / (FRAMES - 1), unwanted)
-            image.paste(picture, (gap + number * (FRAME + gap), top + (height - FRAME) // 2))
-        for left in range(8, 2 * SIDE, 28):  # the film's holes
-            for y in (top + 9, top + height - 21):
-                draw.rounded_rectangle((left, y, left + 15, y + 11), 3, WHITE)
-    band(draw, 0, height, SIDE, "no negative", INK)
-    band(draw, SIDE, height, SIDE, "a drawing, no result", INK)
-    band(draw, 0, SIDE + height, 2 * SIDE, f"negative: {negative}", RED)
-    return image
+            image, canvas = drawn(FRAME, FRAME)
+            film(canvas, number / (FRAMES - 1), unwanted)
+            left, top = gap + number * (FRAME + gap), 26
+            strip.paste(image, (left * TIMES, top * TIMES))
+        for left in range(8, SIDE, 28):  # the film's holes
+            for y in (9, 26 + FRAME + 8):
+                draw.rounded_rectangle([value * TIMES for value in (left, y, left + 14, y + 9)], 3 * TIMES, WHITE)
+        halves.append(strip)
+    return stack(*halves, negative, "drawing")
 
 
-def frame(scene: Scene, time: float, unwanted: bool, times: int = 4) -> Picture:
-    """A scene's frame, drawn larger and reduced, so that edges are smooth."""
-    big = Image.new("RGB", (100 * times, 100 * times))
-    scene(Scaled(ImageDraw.Draw(big), times), time, unwanted)
-    return big.resize((FRAME, FRAME), Image.Resampling.LANCZOS)
-
-
-class Scaled:
-    """A canvas of 100 x 100 units."""
-
-    def __init__(self, draw: Draw, times: int) -> None:
-        self.draw, self.times = draw, times
-
-    def shape(self, kind: str, points: tuple[float, ...], fill: str, **options: float) -> None:
-        """`kind` is a method of ImageDraw: polygon, ellipse, rectangle, line."""
-        options = {name: round(value * self.times) for name, value in options.items()}
-        getattr(self.draw, kind)([value * self.times for value in points], fill=fill, **options)
-
-
-def train(canvas: Scaled, time: float, smoke: bool) -> None:
-    """A steam locomotive in a snowy valley, coming from the left."""
-    canvas.shape("rectangle", (0, 0, 100, 100), "#a9d3ee")
-    for left, top, right in ((-20, 30, 45), (20, 18, 85), (60, 34, 130)):
-        middle = (left + right) / 2
-        canvas.shape("polygon", (left, 70, middle, top, right, 70), "#7f93a8")
-        canvas.shape("polygon", (middle - 9, top + 11, middle, top, middle + 9, top + 11, middle, top + 7), "#ffffff")
-    canvas.shape("rectangle", (0, 66, 100, 100), "#f2f6fa")
-    canvas.shape("rectangle", (0, 85, 100, 88), "#5b4a3f")
-    x = -6 + 30 * time  # the train's end
-    canvas.shape("rectangle", (x - 40, 63, x + 8, 80), "#8e2f2a")
-    for window in range(-36, 6, 11):
-        canvas.shape("rectangle", (x + window, 66, x + window + 6, 72), "#ffe9a8")
-    canvas.shape("rectangle", (x + 12, 56, x + 28, 80), "#2c3140")
-    canvas.shape("rectangle", (x + 15, 60, x + 24, 67), "#ffe9a8")
-    canvas.shape("rectangle", (x + 28, 65, x + 58, 80), "#3b4254")
-    canvas.shape("rectangle", (x + 48, 53, x + 54, 66), "#2c3140")
-    canvas.shape("polygon", (x + 58, 80, x + 66, 84, x + 58, 84), "#8e2f2a")
-    for wheel in (-32, -8, 16, 31, 44, 54):
-        canvas.shape("ellipse", (x + wheel - 5, 76, x + wheel + 5, 86), "#1d2029")
-    if smoke:
-        for number in range(7):
-            radius = 4 + 1.6 * number
-            cx, cy = x + 51 - 9 * number, 48 - 5 * number + 1.5 * (number % 2)
-            grey = "#e9e9ee" if number % 2 else "#d5d6de"
-            canvas.shape("ellipse", (cx - radius, cy - radius, cx + radius, cy + radius), grey)
-
-
-def storm(canvas: Scaled, time: float, bolts: bool) -> None:
-    """Clouds and rain come over a green hill; the first frame is the start picture, without either."""
-    sky = [round(a + (b - a) * time) for a, b in zip((110, 170, 240), (62, 70, 98), strict=True)]
-    canvas.shape("rectangle", (0, 0, 100, 100), "#{:02x}{:02x}{:02x}".format(*sky))
-    canvas.shape("ellipse", (-30, 62, 130, 170), "#6fc04d" if time < 0.3 else "#4b8a44")
-    canvas.shape("rectangle", (64, 55, 67, 68), "#6b4a2f")
-    canvas.shape("ellipse", (55, 34, 76, 60), "#2f7d3b")
-    if time == 0:
-        canvas.shape("ellipse", (12, 10, 28, 26), "#ffe066")
-        return
-    for line in range(round(34 * time)):
-        left, top = (line * 37) % 100, 30 + (line * 53) % 62
-        canvas.shape("line", (left, top, left - 3, top + 9), "#c3d3ea", width=0.8)
-    for left, top, size in ((-8, 4, 30), (12, -4, 36), (38, 2, 34), (62, -6, 40), (84, 4, 30)):
-        canvas.shape("ellipse", (left, top, left + size, top + 0.7 * size), "#4a4f63" if time < 0.8 else "#33374a")
-    if bolts:
-        for x in (26, 84) if time > 0.8 else (40,):
-            canvas.shape("polygon", (x, 22, x - 9, 46, x - 2, 46, x - 8, 68, x + 8, 40, x + 1, 40, x + 7, 22), "#fff27a")
-
-
-DRAWINGS = {  # file without its ending
-    "VSF Wan 2.2 T2V Lightning": train,
-    "VSF Wan 2.2 I2V Lightning": storm,
-}
+def testbed_card(negative: str, pictures: dict[str, list[Picture]]) -> Picture:
+    """The testbed's own pictures, two square ones beside each other in each half."""
+    halves = []
+    for kind in ("without", "with"):
+        image = Image.new("RGB", (SIDE, SIDE // 2), WHITE)
+        for number, picture in enumerate(pictures[kind]):
+            image.paste(picture.resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS), (number * SIDE // 2, 0))
+        halves.append(image)
+    return stack(*halves, negative, "")

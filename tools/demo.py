@@ -16,7 +16,7 @@ import testbed_workflows
 from build_workflows import WITH, WITHOUT
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer, ServerError
 from PIL import Image, ImageDraw, ImageFont
-from recipes import RECIPES, Recipe
+from recipes import Recipe
 
 OUT = ROOT / "demo"
 INK, PAPER, RED = "#23233b", "#ffffff", "#b3261e"
@@ -24,7 +24,7 @@ Picture = Image.Image
 
 
 def without_and_with(
-    server: ComfyServer, info: dict, pair: tuple[str, str], seed: int, recipe: Recipe = RECIPES[0]
+    server: ComfyServer, info: dict, pair: tuple[str, str], seed: int, recipe: Recipe = testbed_workflows.BASE
 ) -> dict[str, Picture]:
     """Run the demo workflow, or another recipe's twin, once; its two pictures as ComfyUI saved them, workflow inside."""
     prompt = testbed_workflows.to_api(testbed_workflows.demo(pair, seed, recipe), info)

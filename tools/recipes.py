@@ -36,7 +36,7 @@ class Expert:
 class Recipe:
     """One workflow. Two experts sample one after the other, each half of the steps."""
 
-    title: str
+    model: str  # its name, in the title
     template: str  # ComfyUI's own template for this model; none: it has none
     experts: tuple[Expert, ...]
     text: tuple[str, ...]  # addresses of the text encoders' files; none: they are in the checkpoint
@@ -56,6 +56,12 @@ class Recipe:
     scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
     core: str = OLDEST_CORE  # the first ComfyUI that knows the model
     note: str = ""
+
+    @property
+    def title(self) -> str:
+        """The file's and the card's name. ComfyUI shows the cards of a pack in the folder's order, or by name: so the most used
+        model comes first. Cards cut a title at some 28 characters."""
+        return f"VSF {1 + [recipe.model for recipe in RECIPES].index(self.model):02} {self.model}"
 
     @property
     def checkpoint(self) -> bool:
@@ -91,65 +97,9 @@ WAN_NOTE = (
     "VSF Prompt of its own, and both read the green and the red box. Change `strength` in both."
 )
 
-RECIPES = (
+RECIPES = (  # the most used model first
     Recipe(
-        title="VSF SD3.5 Large Turbo",
-        template="",
-        experts=(Expert(f"{HUB}/stabilityai/stable-diffusion-3.5-large-turbo/resolve/main/sd3.5_large_turbo.safetensors"),),
-        text=(
-            f"{SD35_TEXT}/clip_l.safetensors",
-            f"{SD35_TEXT}/clip_g.safetensors",
-            f"{SD35_TEXT}/t5xxl_fp8_e4m3fn_scaled.safetensors",
-        ),
-        vae="",
-        text_type="",
-        steps=8,
-        positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
-        negative="pointed hat",
-        seed=20251122,
-        note="The model's page asks you to log in and accept its licence before the download.",
-    ),
-    Recipe(
-        title="VSF Flux.1 schnell",
-        template="flux_schnell_full_text_to_image",
-        experts=(Expert(f"{HUB}/Comfy-Org/flux1-schnell/resolve/main/flux1-schnell.safetensors"),),
-        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
-        vae=FLUX_VAE,
-        text_type="flux",
-        steps=4,
-        positive="a cosy living room on Christmas Eve, fireplace, armchairs, warm evening light",
-        negative="decorated tree",
-        seed=20251123,
-    ),
-    Recipe(
-        title="VSF Flux.1 dev",
-        template="flux_dev_full_text_to_image",
-        experts=(Expert(f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),),
-        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
-        vae=FLUX_VAE,
-        text_type="flux",
-        steps=20,
-        positive="a street cafe in Paris on a rainy evening, people walking past, wet cobblestones, reflections of the lamps",
-        negative="open umbrellas",
-        seed=20251124,
-        guidance=3.5,
-    ),
-    Recipe(
-        title="VSF Flux.2 Klein 4B",
-        template="image_flux2_klein_text_to_image",
-        experts=(Expert(f"{KLEIN}/diffusion_models/flux-2-klein-4b.safetensors"),),
-        text=(f"{KLEIN}/text_encoders/qwen_3_4b.safetensors",),
-        vae=f"{HUB}/Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
-        text_type="flux2",
-        latent="EmptyFlux2LatentImage",
-        scheduler="Flux2Scheduler",
-        steps=4,
-        positive="photo of a smiling snowman in a front garden, red scarf, children's sledge, bright winter morning",
-        negative="carrot nose",
-        seed=20251125,
-    ),
-    Recipe(
-        title="VSF Z-Image-Turbo",
+        model="Z-Image-Turbo",
         template="image_z_image_turbo",
         experts=(Expert(f"{Z_IMAGE}/diffusion_models/z_image_turbo_bf16.safetensors"),),
         text=(f"{Z_IMAGE}/text_encoders/qwen_3_4b.safetensors",),
@@ -163,7 +113,7 @@ RECIPES = (
         seed=20251126,
     ),
     Recipe(
-        title="VSF Krea 2 Turbo",
+        model="Krea 2 Turbo",
         template="image_krea2_turbo_t2i",
         experts=(Expert(f"{KREA2}/diffusion_models/krea2_turbo_fp8_scaled.safetensors"),),
         text=(f"{KREA2}/text_encoders/qwen3vl_4b_fp8_scaled.safetensors",),
@@ -179,7 +129,34 @@ RECIPES = (
         "prompt is used as you write it.",
     ),
     Recipe(
-        title="VSF Qwen-Image Lightning",
+        model="Wan 2.2 T2V Lightning",
+        template="video_wan2_2_14B_t2v",
+        experts=(expert(WAN22, "t2v", "v1.1", "high"), expert(WAN22, "t2v", "v1.1", "low")),
+        latent="EmptyHunyuanLatentVideo",
+        positive="A steam locomotive pulls a passenger train through a snowy mountain valley, the camera follows alongside, "
+        "low morning sun",
+        negative="smoke plume",
+        seed=20251130,
+        note=WAN_NOTE,
+        **WAN,
+    ),
+    Recipe(
+        model="Wan 2.2 I2V Lightning",
+        template="video_wan2_2_14B_i2v",
+        experts=(expert(WAN22, "i2v", "v1", "high"), expert(WAN22, "i2v", "v1", "low")),
+        latent="WanImageToVideo",
+        start_image="example.png",
+        positive="A thunderstorm comes up over the green hill: dark clouds roll in fast, heavy rain falls, wind blows "
+        "through the girl's hair",
+        negative="lightning bolts",
+        seed=20251201,
+        note=f"{WAN_NOTE}\n\nThe start picture is ComfyUI's own `example.png`. Load yours, and write in the green box what "
+        "happens next. The start picture reaches the model as a picture: name something that would come in during the video, "
+        "not something that is in the picture already.",
+        **WAN,
+    ),
+    Recipe(
+        model="Qwen-Image Lightning",
         template="image_qwen_image",
         experts=(
             Expert(
@@ -198,7 +175,46 @@ RECIPES = (
         seed=20251128,
     ),
     Recipe(
-        title="VSF SDXL Lightning",
+        model="Flux.2 Klein 4B",
+        template="image_flux2_klein_text_to_image",
+        experts=(Expert(f"{KLEIN}/diffusion_models/flux-2-klein-4b.safetensors"),),
+        text=(f"{KLEIN}/text_encoders/qwen_3_4b.safetensors",),
+        vae=f"{HUB}/Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
+        text_type="flux2",
+        latent="EmptyFlux2LatentImage",
+        scheduler="Flux2Scheduler",
+        steps=4,
+        positive="photo of a smiling snowman in a front garden, red scarf, children's sledge, bright winter morning",
+        negative="carrot nose",
+        seed=20251125,
+    ),
+    Recipe(
+        model="Flux.1 schnell",
+        template="flux_schnell_full_text_to_image",
+        experts=(Expert(f"{HUB}/Comfy-Org/flux1-schnell/resolve/main/flux1-schnell.safetensors"),),
+        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
+        vae=FLUX_VAE,
+        text_type="flux",
+        steps=4,
+        positive="a cosy living room on Christmas Eve, fireplace, armchairs, warm evening light",
+        negative="decorated tree",
+        seed=20251123,
+    ),
+    Recipe(
+        model="Flux.1 dev",
+        template="flux_dev_full_text_to_image",
+        experts=(Expert(f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),),
+        text=(f"{FLUX_TEXT}/clip_l.safetensors", f"{FLUX_TEXT}/t5xxl_fp16.safetensors"),
+        vae=FLUX_VAE,
+        text_type="flux",
+        steps=20,
+        positive="a street cafe in Paris on a rainy evening, people walking past, wet cobblestones, reflections of the lamps",
+        negative="open umbrellas",
+        seed=20251124,
+        guidance=3.5,
+    ),
+    Recipe(
+        model="SDXL Lightning",
         template="",
         experts=(Expert(f"{HUB}/ByteDance/SDXL-Lightning/resolve/main/sdxl_lightning_4step.safetensors"),),
         text=(),
@@ -214,30 +230,25 @@ RECIPES = (
         "take their LoRA, `sdxl_lightning_4step_lora.safetensors`, in a *Load LoRA* before VSF Prompt.",
     ),
     Recipe(
-        title="VSF Wan 2.2 T2V Lightning",
-        template="video_wan2_2_14B_t2v",
-        experts=(expert(WAN22, "t2v", "v1.1", "high"), expert(WAN22, "t2v", "v1.1", "low")),
-        latent="EmptyHunyuanLatentVideo",
-        positive="A steam locomotive pulls a passenger train through a snowy mountain valley, the camera follows alongside, "
-        "low morning sun",
-        negative="smoke plume",
-        seed=20251130,
-        note=WAN_NOTE,
-        **WAN,
-    ),
-    Recipe(
-        title="VSF Wan 2.2 I2V Lightning",
-        template="video_wan2_2_14B_i2v",
-        experts=(expert(WAN22, "i2v", "v1", "high"), expert(WAN22, "i2v", "v1", "low")),
-        latent="WanImageToVideo",
-        start_image="example.png",
-        positive="A thunderstorm comes up over the green hill: dark clouds roll in fast, heavy rain falls, wind blows "
-        "through the girl's hair",
-        negative="lightning bolts",
-        seed=20251201,
-        note=f"{WAN_NOTE}\n\nThe start picture is ComfyUI's own `example.png`. Load yours, and write in the green box what "
-        "happens next. The start picture reaches the model as a picture: name something that would come in during the video, "
-        "not something that is in the picture already.",
-        **WAN,
+        model="SD3.5 Large Turbo",
+        template="",
+        experts=(Expert(f"{HUB}/stabilityai/stable-diffusion-3.5-large-turbo/resolve/main/sd3.5_large_turbo.safetensors"),),
+        text=(
+            f"{SD35_TEXT}/clip_l.safetensors",
+            f"{SD35_TEXT}/clip_g.safetensors",
+            f"{SD35_TEXT}/t5xxl_fp8_e4m3fn_scaled.safetensors",
+        ),
+        vae="",
+        text_type="",
+        steps=8,
+        positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
+        negative="pointed hat",
+        seed=20251122,
+        note="The model's page asks you to log in and accept its licence before the download.",
     ),
 )
+
+
+def recipe_of(model: str) -> Recipe:
+    """The recipe for this model."""
+    return next(recipe for recipe in RECIPES if recipe.model == model)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import build_workflows
 from comfy_server import TESTBED_MODELS
-from recipes import RECIPES, Recipe
+from recipes import Recipe, recipe_of
 from workflow_graph import dump
 
 ROOT = Path(__file__).resolve().parent.parent
+BASE = recipe_of("SD3.5 Large Turbo")  # the testbed's model has its architecture
 DEMO = ROOT / "testbed" / "comfy_pack" / "workflows" / "VSF demo.json"
 
 # What the demo shows: (prompt, negative). The testbed knows these words: see testbed/scenes.py.
@@ -96,7 +97,7 @@ def with_values(workflow: dict, values: dict[str, list]) -> dict:
 def demo(
     pair: tuple[str, str] = PAIRS[0],
     seed: int = SEEDS[0],
-    recipe: Recipe = RECIPES[0],
+    recipe: Recipe = BASE,
     **changes: object,
 ) -> dict:
     """A recipe's twin at the testbed's picture size with words that the testbed knows, its comparison switched on.
@@ -114,7 +115,7 @@ def demo(
 
 _DEMO_NOTE = """## The testbed's demo
 
-The same workflow as *VSF SD3.5 Large Turbo* with the testbed's small models, and the comparison
+The same workflow as *{title}* with the testbed's small models, and the comparison
 switched on: it runs on a CPU in seconds.
 
 It knows these subjects (the upper box of VSF Prompt) and their parts (the lower one: what must not be there):
@@ -130,7 +131,9 @@ def demo_files() -> dict[Path, str]:
     """The demo workflow's file: a template card of the testbed's mini pack, which `dev.py comfy` loads."""
     workflow = demo()
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
-    notes[0]["widgets_values"] = [_DEMO_NOTE.format(pairs="\n".join(f"- `{prompt}` / `{part}`" for prompt, part in PAIRS))]
+    pairs = "\n".join(f"- `{prompt}` / `{part}`" for prompt, part in PAIRS)
+    notes[0]["widgets_values"] = [_DEMO_NOTE.format(title=BASE.title, pairs=pairs)]
+    notes[2]["widgets_values"] = ["The same picture without the negative, from the same seed."]
     workflow["nodes"].remove(notes[1])
     return {DEMO: dump(workflow)}
 

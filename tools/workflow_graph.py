@@ -182,7 +182,7 @@ class Graph:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.72, "offset": [90, 130]}},  # all but the comparison on 1600 x 1000
+            "extra": {"ds": {"scale": 0.7, "offset": [250, 190]}},  # opened as a file; templates are fitted
             "version": 0.4,
         }
 
@@ -190,8 +190,11 @@ class Graph:
 class Column:
     """Nodes below one another, framed in groups. A node's place is its body's, below its title bar of 30 pixels."""
 
-    HEAD, GAP, EDGE = 80, 64, 20  # a group's title with the first node's; between nodes, with room for the footer that
-    # Nodes 2.0 adds where a model is missing; between node and frame
+    HEAD, GAP, EDGE, FOOT = 80, 64, 10, 36
+    """A group's title with the first node's; between nodes; from a node to its frame; below the last node. Between and below
+    nodes there is room for the footer of 30 pixels that Nodes 2.0 adds where a model is missing."""
+
+    TITLE = 44  # from one collapsed node to the next
 
     def __init__(self, graph: Graph, x: int, width: int) -> None:
         self.graph, self.x, self.width = graph, x, width
@@ -200,7 +203,7 @@ class Column:
     @property
     def right(self) -> int:
         """Where the next column's nodes begin."""
-        return self.x + self.width + 2 * self.EDGE + 10
+        return self.x + self.width + 4 * self.EDGE
 
     def add(self, kind: str, *widgets: object, **options: object) -> Node:
         """The next node; the options are `Graph.node`'s."""
@@ -208,10 +211,17 @@ class Column:
         self.y += node["size"][1] + self.GAP
         return node
 
+    def collapse(self, nodes: list[Node]) -> None:
+        """Leave the titles of the last nodes, close below one another."""
+        self.y = nodes[0]["pos"][1]
+        for node in nodes:
+            node["pos"][1], node["flags"] = self.y, {"collapsed": True}
+            self.y += self.TITLE
+
     def close(self, title: str, colour: str = "#3f789e") -> None:
         """Frame what came since the last frame."""
-        bottom = self.y - self.GAP + self.EDGE
-        self.graph.group(title, self.x - self.EDGE // 2, self.top, self.width + self.EDGE, bottom - self.top, colour)
+        bottom = self.y - self.GAP + self.FOOT
+        self.graph.group(title, self.x - self.EDGE, self.top, self.width + 2 * self.EDGE, bottom - self.top, colour)
         self.top = bottom + self.EDGE
         self.y = self.top + self.HEAD
 

@@ -18,7 +18,6 @@ sys.path.append(str(ROOT / "tools"))
 import build_workflows  # noqa: E402
 import testbed_workflows  # noqa: E402
 from comfy_server import PACK, PACK_SOURCE, ComfyServer  # noqa: E402
-from recipes import RECIPES  # noqa: E402
 
 from .store import write_json  # noqa: E402
 from .workflow import find_node, leading_to  # noqa: E402
@@ -51,7 +50,7 @@ def in_context(workflow: dict[str, Any]) -> dict[str, Any]:
 
 def sd35(info: dict[str, Any]) -> dict[str, Any]:
     """The pack's own workflow for SD3.5 Large Turbo, in the paper's form."""
-    workflow = build_workflows.with_comparison(build_workflows.build(dataclasses.replace(RECIPES[0], **SLOTS)))
+    workflow = build_workflows.with_comparison(build_workflows.build(dataclasses.replace(testbed_workflows.BASE, **SLOTS)))
     return with_strength(testbed_workflows.paper_form(testbed_workflows.to_api(workflow, info)))
 
 

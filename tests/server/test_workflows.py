@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import build_workflows
 import numpy as np
 import pytest
 import testbed_workflows
+import usage
 from comfy_server import ComfyServer, PromptRefused, ServerError
 from recipes import RECIPES, Recipe
 from server_checks import (
@@ -49,6 +51,17 @@ def test_only_template_files_in_workflows() -> None:
     names = {path.name for path in build_workflows.WORKFLOWS.iterdir()}
     titles = [recipe.title for recipe in RECIPES]
     assert names == {f"{title}.{kind}" for title in titles for kind in ("json", "jpg")}
+
+
+def test_cards_begin_with_the_most_used_model() -> None:
+    """By the counters of ComfyUI's own templates; and no title is longer than a card shows."""
+    package = pytest.importorskip("comfyui_workflow_templates_json")
+    uses = {name: n for (name, _), n in usage.tally(usage.read_templates(Path(package.__file__).parent)).items()}
+    files = [recipe.experts[0].model.rsplit("/", 1)[1].lower() for recipe in RECIPES]
+    found = [next(uses[name] for pattern, (name, _) in usage.MODELS.items() if re.search(pattern, file)) for file in files]
+    assert found == sorted(found, reverse=True)
+    assert [recipe.title for recipe in RECIPES] == sorted(recipe.title for recipe in RECIPES)
+    assert max(len(recipe.title) for recipe in RECIPES) <= 28
 
 
 @EVERY_RECIPE
