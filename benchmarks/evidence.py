@@ -19,13 +19,13 @@ import datetime
 import functools
 import json
 import logging
+import multiprocessing
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import figures
@@ -35,6 +35,7 @@ import torch
 from methods import ABLATIONS, ABLATIONS_OF, METHODS, in_attention
 
 # isort: split
+import comfy.model_management
 import evaluate
 import mass
 import pipeline
@@ -54,6 +55,8 @@ NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
     "nothing": lambda pair: "",
 }
 IRRELEVANT = tuple(NEGATIVES)[1:]
+HELD_OUT = "unet"
+"""An architecture that the shared settings are not chosen on, where there are others."""
 TABLES = ("shared", "own", "stronger", "irrelevant", "ablations")
 """One setting for all architectures; each architecture's own; three times the former; negatives of nothing in the picture."""
 
@@ -111,9 +114,22 @@ class Job:
     negative: str = "own part"
 
     @property
+    def cost(self) -> float:
+        """About the time that it takes, in pictures of one step."""
+        pictures = len(self.pairs.pairs) * (4 if self.rule.one_by_one else 1)
+        return pictures * (self.steps + 2)
+
+    @property
     def file(self) -> str:
         words = (self.architecture, self.steps, "steps", self.pairs.name, self.pairs.each, self.method, self.rule.name)
         return " ".join(map(str, (*words, *(() if self.negative == "own part" else (self.negative,)))))
+
+
+def device_name() -> str:
+    device = comfy.model_management.get_torch_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def replace_file(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
@@ -127,7 +143,7 @@ class Bench:
     """Pictures and counts, kept on disk."""
 
     def __init__(self, out: pathlib.Path) -> None:
-        self.out, self.scorer = out, score.load()
+        self.out, self.scorer = out, score.load().to(comfy.model_management.get_torch_device())
         (out / "counts").mkdir(parents=True, exist_ok=True)
         self.pipe = functools.cache(lambda architecture: pipeline.Pipeline(architecture=architecture))
 
@@ -158,6 +174,9 @@ class Bench:
             replace_file(file, lambda path: path.write_text(json.dumps(dataclasses.asdict(counts))))
         return Counts(**json.loads(file.read_text()))
 
+    def seen(self, job: Job) -> bool:
+        return (self.out / "counts" / f"{job.file}.json").exists()
+
     def sheet(self, job: Job) -> pathlib.Path:
         """Where the first pictures are: rows of eight, one of each subject."""
         return self.out / "counts" / f"{job.file}.png"
@@ -179,12 +198,16 @@ class Evidence:
     def job(self, architecture: str, pairs: str, steps: int, name: str, setting: Any, **options: Any) -> Job:
         return Job(architecture, self.sets[pairs], steps, name, METHODS[name].rule(setting), **options)
 
-    def tuning(self) -> list[Job]:
-        """All that is needed before a setting can be chosen."""
-        jobs = [self.none(a, pairs, steps) for a in self.architectures for pairs in self.sets
-                for steps in self.steps]
-        return jobs + [self.job(a, "tuning", self.first, name, setting) for a in self.architectures for name in self.methods
-                       for setting in METHODS[name].settings]
+    def jobs(self, phase: str) -> list[Job]:
+        """What each phase samples: pictures without a negative, all that a setting is chosen by, all that is told then."""
+        if phase == "calibration":
+            found = [self.none(a, pairs, steps) for a in self.architectures for pairs in self.sets for steps in self.steps]
+        elif phase == "tuning":
+            found = [self.job(a, "tuning", self.first, name, setting) for a in self.architectures for name in self.methods
+                     for setting in METHODS[name].settings]
+        else:
+            found = [job for part in self.report().values() for job, _ in part]
+        return list({job.file: job for job in found}.values())
 
     @property
     def reference(self) -> str:
@@ -232,7 +255,8 @@ class Evidence:
 
     def report(self) -> dict[str, list[tuple[Job, Any]]]:
         """The jobs of every table, with their settings."""
-        shared = {name: self.best(name, self.architectures) for name in self.methods}
+        others = [a for a in self.architectures if a != HELD_OUT] or self.architectures
+        shared = {name: self.best(name, others) for name in self.methods}
         tables: dict[str, list[tuple[Job, Any]]] = {part: [] for part in TABLES}
         for a in self.architectures:
             for steps in self.steps:
@@ -287,23 +311,34 @@ def attention(bench: Bench, architecture: str, steps: int) -> dict[str, Any]:
     return {"architecture": architecture, "steps": steps, **mass.summary(seen, pairs)}
 
 
-def sample_apart(phase: str) -> None:
-    """All sampling of a phase, in as many processes as there are cores, one thread each. Raises CalledProcessError."""
-    count = os.cpu_count() or 1
+def sample(evidence: Evidence, options: argparse.Namespace) -> None:
+    """All that is not on disk yet, phase by phase, in processes of one thread each; what takes longest begins first."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn"), begin, (options,)) as pool:
+        for phase in ("calibration", "tuning", "report"):
+            jobs = [job for job in evidence.jobs(phase) if not evidence.bench.seen(job)]
+            order = sorted(range(len(jobs)), key=lambda i: jobs[i].cost, reverse=True)
+            futures = [pool.submit(count, phase, jobs[i].file) for i in order]
+            for future in tqdm(as_completed(futures), phase, len(futures), mininterval=2):
+                future.result()
 
-    def child(index: int) -> None:
-        command = [sys.executable, *sys.argv, "--child", phase, str(index), str(count)]
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    with ThreadPoolExecutor(max_workers=count) as pool:
-        list(pool.map(child, range(count)))
+
+def begin(options: argparse.Namespace) -> None:
+    """A process's own bench. Its rules are functions, which no other process can hand over."""
+    global _own
+    logging.basicConfig(level=logging.WARNING)
+    _own = evidence_of(options)
 
 
-def sample(evidence: Evidence, phase: str, index: int, count: int) -> None:
-    """This process's share of a phase's pictures."""
-    jobs = evidence.tuning() if phase == "tuning" else [job for part in evidence.report().values() for job, _ in part]
-    mine = list({job.file: job for job in jobs}.values())[index::count]
-    for job in tqdm(mine, f"{phase} {index + 1}/{count}", mininterval=2, position=index):
-        evidence.bench.count(job)
+def count(phase: str, file: str) -> None:
+    _own.bench.count(next(job for job in _own.jobs(phase) if job.file == file))
+
+
+def evidence_of(options: argparse.Namespace) -> Evidence:
+    each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
+    sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
+    return Evidence(Bench(options.out), sets, options.architectures, [1] if options.quick else options.steps, options.methods,
+                    tuple(options.tables))
 
 
 def main() -> None:
@@ -317,24 +352,16 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--quick", action="store_true", help="a picture of each subject in one step: tries the command")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".cache" / "evidence")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # sample only: phase, index, number of processes
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that sample, one thread each")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
-    sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
-    steps = [1] if options.quick else options.steps
-    evidence = Evidence(Bench(options.out), sets, options.architectures, steps, options.methods,
-                        tuple(options.tables))
-    if options.child:
-        sample(evidence, options.child[0], *map(int, options.child[1:]))
-        return
-    for phase in ("tuning", "report"):
-        sample_apart(phase)
+    evidence = evidence_of(options)
+    sample(evidence, options)
     results: dict[str, Any] = {
-        **evidence.rows(), "mass": [attention(evidence.bench, a, max(steps)) for a in options.architectures],
-        "reference": evidence.reference, "pairs": {name: dataclasses.asdict(s) for name, s in sets.items()},
+        **evidence.rows(), "mass": [attention(evidence.bench, a, max(evidence.steps)) for a in options.architectures],
+        "reference": evidence.reference, "pairs": {name: dataclasses.asdict(s) for name, s in evidence.sets.items()},
         "command": " ".join(["python dev.py evidence", *sys.argv[1:]]), "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"}
+        "machine": f"{device_name()}, torch {torch.__version__}"}
     text = figures.tables(results)
     print(text)
     (options.out / "table.md").write_text(text)

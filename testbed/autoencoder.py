@@ -93,21 +93,21 @@ def loss(model: TAESD, target: torch.Tensor, noise_level: float = 0.2) -> tuple[
 @torch.no_grad()
 def encode(model: TAESD, pictures: np.ndarray, batch: int = 32) -> torch.Tensor:
     """uint8 [n, 128, 128, 3] -> latents float16 [n, 16, 16, 16] in the sampler's scale."""
-    dtype = next(model.parameters()).dtype
+    weight = next(model.parameters())
     out = []
     for start in range(0, len(pictures), batch):
-        x = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).to(dtype) / 255
-        out.append(model.taesd_encoder(x.contiguous(memory_format=torch.channels_last)).half())
+        x = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).to(weight) / 255
+        out.append(model.taesd_encoder(x.contiguous(memory_format=torch.channels_last)).half().cpu())
     return torch.cat(out)
 
 
 @torch.no_grad()
 def decode(model: TAESD, latents: torch.Tensor, batch: int = 32) -> np.ndarray:
     """Latents in the sampler's scale -> uint8 pictures [n, 128, 128, 3]."""
-    dtype = next(model.parameters()).dtype
+    weight = next(model.parameters())
     out = []
     for start in range(0, len(latents), batch):
-        x = latents[start : start + batch].to(dtype).contiguous(memory_format=torch.channels_last)
+        x = latents[start : start + batch].to(weight).contiguous(memory_format=torch.channels_last)
         picture = model.taesd_decoder(x).float().clamp(0, 1) * 255
-        out.append(picture.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        out.append(picture.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(out)

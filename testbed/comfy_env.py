@@ -38,6 +38,7 @@ def setup() -> None:
     importlib.import_module("comfy.options").enable_args_parsing(False)
     arguments = importlib.import_module("comfy.cli_args").args
     arguments.cpu = not torch.cuda.is_available()
+    arguments.force_fp32 = True  # a GPU's default is half precision: so the testbed is the same model everywhere
     arguments.use_pytorch_cross_attention = True  # twice as fast as a CPU's default (sub-quadratic), the same result
 
 

@@ -78,7 +78,7 @@ class Model(nn.Module):
     def forward(self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Velocity [n, 16, 16, 16] (float32) at noise level sigma [n], given text states [n, length, 160]."""
         dtype = self.denoiser.dtype
-        pooled = torch.zeros(len(x), text_encoder.POOLED_WIDTH, dtype=dtype)
+        pooled = torch.zeros(len(x), text_encoder.POOLED_WIDTH, dtype=dtype, device=x.device)
         return self.denoiser(x.to(dtype), sigma * 1000, context=context.to(dtype), y=pooled).float()
 
 
@@ -89,15 +89,16 @@ def shifted(t: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def sample(model: Model, ids: torch.Tensor, noise: torch.Tensor, steps: int, cfg: float = 1.0) -> torch.Tensor:
-    """Euler steps on ComfyUI's "simple" schedule. Latents [n, 16, 16, 16]."""
-    sigmas = shifted(torch.linspace(1, 0, steps + 1))
+    """Euler steps on ComfyUI's "simple" schedule, where the model is. Latents [n, 16, 16, 16], where the noise is."""
+    device = next(model.parameters()).device
+    sigmas = shifted(torch.linspace(1, 0, steps + 1)).to(device)
     context = text_encoder.encode(model.text, ids)
     if cfg != 1:
         empty = text_encoder.encode(model.text, text_encoder.tokens([""])).expand_as(context)
-    x = noise
+    x = noise.to(device)
     for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
         velocity = model(x, now.expand(len(x)), context)
         if cfg != 1:
             velocity = torch.lerp(model(x, now.expand(len(x)), empty), velocity, cfg)
         x = x + (after - now) * velocity
-    return x
+    return x.to(noise.device)

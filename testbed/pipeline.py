@@ -25,8 +25,9 @@ import torch
 from comfy_pack.clip import load_clip
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCALES = {"sd3": 1.75, "flux": 1.35, "wan": 2.5}
-"""The models that have weights here, by architecture, and the one scale (bias 0) of each that README's table is about."""
+SCALES = {"sd3": 1.75, "flux": 1.35, "wan": 2.5, "unet": 2.0}
+"""The models that have weights here, by architecture, and the one scale (bias 0) of each that README's table is about. The
+UNet's was not looked for: it is the one that VSF Guidance's help page names for SDXL."""
 WEIGHTS = HERE / "weights"
 Conditioning = list[list[Any]]
 

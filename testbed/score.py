@@ -81,6 +81,7 @@ def place_of(scene: scenes.Scene) -> tuple[float, float, float]:
 def agrees(pictures: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
     """Which pixels of `pictures` [n, 3, h, w] agree with `drawings` (same shape) to within one pixel: bool [n, h, w]."""
     height, width = pictures.shape[2:]
+    drawings = drawings.to(pictures.device)
     padded = functional.pad(drawings, (1, 1, 1, 1), mode="replicate")
     nearest = torch.full_like(pictures[:, 0], 9.0)
     for dy in range(3):
@@ -114,10 +115,12 @@ def inside(wanted: list[scenes.Scene]) -> torch.Tensor:
     return masks
 
 
-def quality(pictures: np.ndarray, wanted: list[scenes.Scene], places: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def quality(
+    pictures: np.ndarray, wanted: list[scenes.Scene], places: torch.Tensor, device: torch.device | str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
     """Quality [n] of uint8 pictures [n, h, w, 3] of the scenes `wanted`, whose bodies the network saw at `places` [n, 3]: of
     the whole picture, and inside the subject's box. The better of two drawings, with the part and without, tells it."""
-    best = torch.zeros(2, len(pictures))
+    best, shown = torch.zeros(2, len(pictures)), to_tensor(pictures).to(device)
     everywhere = torch.ones(len(pictures), scenes.SIZE, scenes.SIZE, dtype=torch.bool)
     masks = torch.stack((everywhere, inside(wanted)))
     for part in (False, True):
@@ -126,7 +129,7 @@ def quality(pictures: np.ndarray, wanted: list[scenes.Scene], places: torch.Tens
             fitted = dataclasses.replace(scene, part=part and scene.subject is not None, scale=0.95 + scale / 10)
             cx, cy = scenes.centre(dataclasses.replace(fitted, dx=0.0, dy=0.0))
             drawings.append(scenes.render(dataclasses.replace(fitted, dx=64 + 32 * x - cx, dy=64 + 32 * y - cy)))
-        same = agrees(to_tensor(pictures), to_tensor(np.stack(drawings)))
+        same = agrees(shown, to_tensor(np.stack(drawings))).cpu()
         best = torch.maximum(best, (same & masks).sum((2, 3)) / masks.sum((2, 3)))
     return best[0].numpy(), best[1].numpy()
 
@@ -153,7 +156,8 @@ def load(path: pathlib.Path = WEIGHTS) -> Scorer:
 @torch.no_grad()
 def see(model: Scorer, pictures: np.ndarray) -> torch.Tensor:
     """The network's outputs [n, 24] for uint8 pictures [n, 128, 128, 3]."""
-    return torch.cat([model(to_tensor(pictures[i : i + 64])) for i in range(0, len(pictures), 64)])
+    device = model.place.weight.device
+    return torch.cat([model(to_tensor(pictures[i : i + 64]).to(device)).cpu() for i in range(0, len(pictures), 64)])
 
 
 def score(model: Scorer, pictures: np.ndarray, wanted: list[scenes.Scene]) -> Score:
@@ -163,7 +167,8 @@ def score(model: Scorer, pictures: np.ndarray, wanted: list[scenes.Scene]) -> Sc
     index = torch.tensor([SUBJECTS.index(scene.subject) for scene in wanted])
     body, part = seen[rows, index] > 0, seen[rows, count + index] > 0
     colour = seen[:, 2 * count : -3].argmax(1) == torch.tensor([COLOURS.index(scene.colour) for scene in wanted])
-    return Score(body.numpy(), ~part.numpy(), colour.numpy(), *quality(pictures, wanted, seen[:, -3:]))
+    device = model.place.weight.device
+    return Score(body.numpy(), ~part.numpy(), colour.numpy(), *quality(pictures, wanted, seen[:, -3:], device))
 
 
 @torch.no_grad()

@@ -71,7 +71,8 @@ def finished(work: Workspace) -> tuple[denoiser.Model, autoencoder.TAESD]:
     model.denoiser.load_state_dict(state("sd3"))
     model.text.load_state_dict(state("text"))
     decoder.load_state_dict(state("vae"))
-    return model.requires_grad_(False), decoder.requires_grad_(False)
+    device = comfy.model_management.get_torch_device()
+    return model.requires_grad_(False).to(device), decoder.requires_grad_(False).to(device)
 
 
 def real_latents(work: Workspace, decoder: autoencoder.TAESD, drawn: list[tuple[scenes.Scene, str]]) -> torch.Tensor:
@@ -101,7 +102,7 @@ def run(work: Workspace) -> None:
     taught = prepare(work)
     for name in work.students or STUDENTS:
         kind = STUDENTS[name]
-        train(work, kind(work.seed), taught)
+        train(work, kind(work.seed).to(comfy.model_management.get_torch_device()), taught)
         stage_export.write(work, f"vsf_testbed_{kind.name}", load(work, kind).network.state_dict(), **kind.metadata)
 
 
@@ -121,7 +122,8 @@ def train(work: Workspace, model: Student, taught: Taught) -> None:
         return
     start, running, begin = optimiser.steps, 0.0, time.monotonic() - checkpoint["seconds"]
     comfy.model_management.in_training = True  # rotations that autograd knows
-    dtype = fast_dtype()
+    device = next(model.parameters()).device
+    dtype = fast_dtype(device.type)
     log.info("%s: step %d of at most %d, in %s", model.name, start, limit, dtype)
     bar = trange(start, limit, initial=start, total=limit, desc=model.name, mininterval=5)
     for step in bar:
@@ -131,9 +133,10 @@ def train(work: Workspace, model: Student, taught: Taught) -> None:
             break
         share = stage_reflow.PAIR_SHARE if progress < PAIRS_UNTIL else LATE_PAIR_SHARE
         batch = model.adapt(batches.draw(work.seed * 1_000_003 + 41 + step, share))
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), sdpa_kernel(SDPBackend.MATH):
-            velocity = model(batch.mixed, batch.sigma, taught.text(batch))
-        loss = (model.weight(batch.sigma) * (velocity.float() - batch.velocity).square()).mean()
+        sigma = batch.sigma.to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), sdpa_kernel(SDPBackend.MATH):
+            velocity = model(batch.mixed.to(device), sigma, taught.text(batch))
+        loss = (model.weight(sigma) * (velocity.float() - batch.velocity.to(device)).square()).mean()
         loss.backward()
         optimiser.step(rate_at(round(progress * limit), limit, PEAK_RATE) * min(1.0, (step + 1) / 30))
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
@@ -143,7 +146,7 @@ def train(work: Workspace, model: Student, taught: Taught) -> None:
             save(work, file, optimiser, time.monotonic() - begin, False)
     save(work, file, optimiser, time.monotonic() - begin, True)
     log.info("%s: %d steps in %.0f minutes", model.name, optimiser.steps, (time.monotonic() - begin) / 60)
-    preview(work, load(work, type(model)), taught)
+    preview(work, load(work, type(model)).to(device), taught)
 
 
 def save(work: Workspace, file: str, optimiser: MasterMuon, seconds: float, done: bool) -> None:

@@ -105,7 +105,7 @@ class Student(nn.Module):
 
     def weight(self, sigma: torch.Tensor) -> torch.Tensor:
         """What an error of the velocity at sigma [n] counts, [n, 1, 1, 1]."""
-        return torch.ones(len(sigma), 1, 1, 1)
+        return torch.ones(len(sigma), 1, 1, 1, device=sigma.device)
 
     @classmethod
     def shifted(cls, t: torch.Tensor) -> torch.Tensor:
@@ -115,8 +115,8 @@ class Student(nn.Module):
     @torch.no_grad()
     def sample(self, context: torch.Tensor, noise: torch.Tensor, steps: int) -> torch.Tensor:
         """Euler steps on ComfyUI's "simple" schedule. The first model's latents."""
-        sigmas = self.shifted(torch.linspace(1, 0, steps + 1))
-        x = noise * self.start
+        sigmas = self.shifted(torch.linspace(1, 0, steps + 1)).to(context.device)
+        x = noise.to(context.device) * self.start
         for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
             x = x + (after - now) * self(x, now.expand(len(x)), context)
         return self.to_teacher(x)
@@ -156,7 +156,7 @@ class Flux(Student):
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Velocity [n, 16, 16, 16] at noise level sigma [n], given text states [n, length, 160]."""
-        return self.network(x, sigma, context, None, torch.full((len(x),), GUIDANCE))
+        return self.network(x, sigma, context, None, torch.full((len(x),), GUIDANCE, device=x.device))
 
 
 class Wan(Student):

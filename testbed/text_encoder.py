@@ -52,4 +52,4 @@ def tokens(captions: list[str]) -> torch.Tensor:
 
 def encode(transformer: T5, ids: torch.Tensor) -> torch.Tensor:
     """Ids [n, length] -> states [n, length, 160], float32. No mask: padding takes part, as it does in ComfyUI."""
-    return transformer(ids, None, dtype=torch.float32)[0]
+    return transformer(ids.to(transformer.get_input_embeddings().weight.device), None, dtype=torch.float32)[0]

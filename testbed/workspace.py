@@ -53,7 +53,7 @@ class Workspace:
     def load(self, name: str) -> Any | None:
         """The checkpoint of that name, or None where there is none."""
         path = self.path(name)
-        return torch.load(path, weights_only=True) if path.exists() else None
+        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
     def require(self, name: str, stage: str) -> Any:
         value = self.load(name)

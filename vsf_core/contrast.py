@@ -62,41 +62,43 @@ def share(lse: Tensor, lse_rest: Tensor) -> Tensor:
     return torch.sigmoid(lse - lse_rest).unsqueeze(-1)
 
 
-def added(z: Tensor, z_rest: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
-    """w (Z - Z_B) = Z(N, B) - Z_B: what words add to attention over the rest.
+def difference(z: Tensor, w: Tensor, z_text: Tensor, w_text: Tensor, z_rest: Tensor, out: Tensor | None = None) -> Tensor:
+    """D = w (Z - Z_B) - w_P (Z_P - Z_B), in w's dtype; the z may be narrower, and are read once.
 
-    Exact at every share: a division by 1 - w (Z_B by subtraction) or by Z+'s mass has no digits left where one side of the
+    Right at every share: a division by 1 - w (Z_B by subtraction) or by Z+'s mass has no digits left where one side of the
     softmax has it all.
     """
-    return torch.mul(torch.sub(z, z_rest, out=out), w, out=out)
-
-
-def difference(z: Tensor, z_rest: Tensor, w: Tensor, text: Tensor, out: Tensor | None = None) -> Tensor:
-    """D = w (Z - Z_B) - text. text: what the prompt's words add."""
-    return torch.sub(added(z, z_rest, w, out), text, out=out)
+    d = torch.mul(z, w, out=out)
+    if d.requires_grad:
+        return d - z_text * w_text - z_rest * (w - w_text)
+    return d.addcmul_(z_text, w_text, value=-1).addcmul_(z_rest, w_text - w)
 
 
 def length(x: Tensor) -> Tensor:
-    """|x| of each token over its heads and channels, (B, H, L, D) -> (B, 1, L, 1); always positive and finite."""
-    limits = torch.finfo(x.dtype)
+    """|x| of each token over its heads and channels, (B, H, L, D) -> (B, 1, L, 1), in single precision or wider; always
+    positive and finite."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    limits = torch.finfo(wide)
     untyped = torch.linalg.vector_norm  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  by torch
-    return cast(Tensor, untyped(x, dim=(1, 3), keepdim=True)).clamp(limits.tiny, limits.max)
+    return cast(Tensor, untyped(x, dim=(1, 3), keepdim=True, dtype=wide)).clamp(limits.tiny, limits.max)
 
 
 def capped(difference: Tensor, room: Tensor, s: Tensor | float, weight: Tensor | float = 1.0,
-           kappa: float = KAPPA, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """T = weight min(s, kappa |Z+| / |D|) D, and |T|. room: |Z+|, (B, 1, L, 1); weight: f m, broadcastable over it."""
+           kappa: float = KAPPA) -> tuple[Tensor, Tensor]:
+    """What D is stretched by, weight min(s, kappa |Z+| / |D|), and |T|: (B, 1, L, 1). room: |Z+|, of that shape; weight: f m,
+    broadcastable over it."""
     long = length(difference)
     factor = (kappa * room / long).clamp(max=s) * weight
-    return torch.mul(difference, factor, out=out), long * factor
+    return factor, long * factor
 
 
-def push(pushes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """min(1, max_c |T_c| / |sum_c T_c|) sum_c T_c, of pairs (T_c, |T_c|): no longer than the longest; and its length."""
+def push(pushes: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """min(1, max_c |T_c| / |sum_c T_c|) sum_c T_c, no longer than the longest, of the contexts' (D_c, factor, |T_c|): in the
+    same form, a direction, what it is stretched by, and its length. A lone one is its own: no pass over it."""
     if len(pushes) == 1:
         return pushes[0]
-    total = functools.reduce(torch.add, [t for t, _ in pushes])
-    longest = functools.reduce(torch.maximum, [long for _, long in pushes])
+    total = functools.reduce(torch.add, [d * factor for d, factor, _ in pushes])
+    longest = functools.reduce(torch.maximum, [long for *_, long in pushes])
     long = length(total)
     factor = (longest / long).clamp(max=1)
-    return total * factor, long * factor
+    return total, factor, long * factor

@@ -109,8 +109,8 @@ def context_push_dense(logits: Tensor, v: Tensor, layout: Layout) -> Tensor:
             difference = branch(c) - plus
             stretch = torch.minimum(torch.as_tensor(6.0 * n.strength, dtype=torch.float64), size(plus) / size(difference))
             stretch[size(difference) == 0] = 0.0
-            fade = torch.as_tensor(n.fade, dtype=torch.float64).reshape(-1, 1, 1, 1)
-            region = torch.ones(1, 1, dtype=torch.float64) if n.region is None else n.region.double()
+            fade = torch.as_tensor(n.fade, dtype=torch.float64, device=v.device).reshape(-1, 1, 1, 1)
+            region = torch.ones(1, 1, dtype=torch.float64, device=v.device) if n.region is None else n.region.double()
             pushes.append(fade * region[:, None, :, None] * stretch * difference)
     total = torch.stack(pushes).sum(dim=0)
     longest = torch.stack([size(t) for t in pushes]).amax(dim=0)

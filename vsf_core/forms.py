@@ -160,31 +160,24 @@ def _merged_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout, atten
             seen = _attend_or_nothing(attend, q[..., own, :], *words["P" if role == "B" else role])
             z[..., own, :], _ = merge(z_rest[..., own, :], lse_rest[..., own], *seen)
     for part, joined in _chunks(q, _of(rows, "I")):
-        q_part, rest, lse = q[..., part, :], z_rest[..., part, :].to(lse_rest.dtype), lse_rest[..., part]
+        q_part, rest, lse = q[..., part, :], z_rest[..., part, :], lse_rest[..., part]
         found = {role: _attend_or_nothing(attend, q_part, *words[role]) for role in words}
-        found = {role: (z_n.to(rest.dtype), lse_n) for role, (z_n, lse_n) in found.items()}
-        text = contrast.added(found["P"][0], rest, contrast.share(found["P"][1], lse))
-        differences: list[tuple[Context, Tensor]] = []
-        for c, n in layout.contexts.items():
-            z_c, lse_c = found[c]
-            differences.append((n, contrast.difference(z_c, rest, contrast.share(lse_c, lse), text,
-                                                       out=None if gradient else z_c)))
-        if gradient:
-            rest, lse = merge(rest, lse, *found["P"])
-        else:
-            merge_(rest, lse, *found["P"])
-        plus, (push, sizes) = rest, _push(differences, rest, joined, gradient)
+        shares = {role: contrast.share(found[role][1], lse) for role in ("P", *layout.contexts)}
+        differences = [(n, contrast.difference(found[c][0], shares[c], found["P"][0], shares["P"], rest))
+                       for c, n in layout.contexts.items()]
+        plus, lse = merge(rest, lse, *found["P"])
+        towards, factor, sizes = _push(differences, plus, joined)
         flipped: list[Tensor] = []
         for c, n in layout.paper.items():
             z_n, lse_n = found[c]
             flipped.append(flipped_lse(lse_n, n.beta, None if n.region is None else n.region[:, joined]))
-            plus, lse = merge(plus, lse, -n.alpha * z_n, flipped[-1])
+            plus, lse = merge(plus.to(lse.dtype), lse, -n.alpha * z_n.to(lse.dtype), flipped[-1])
         if note is not None:
             note(_in_order(layout, sizes, _shares(flipped, lse) if flipped else None))
         if gradient:
-            z[..., part, :] = plus - push
+            z[..., part, :] = plus - towards * factor
         else:
-            torch.sub(plus, push, out=z[..., part, :])
+            torch.addcmul(plus, towards, factor, value=-1, out=z[..., part, :])
     return z
 
 
@@ -207,20 +200,18 @@ def _attend_or_nothing(attend: LSEAttention, q: Tensor, k: Tensor, v: Tensor) ->
             q.new_full(q.shape[:-1], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32)))
 
 
-def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice,
-          gradient: bool) -> tuple[Tensor, list[Tensor]]:
-    """The contexts' push at some of the image's tokens, from each one's D, which is written over unless a gradient is wanted;
-    and its length and each one's, in lengths of Z+, (B, 1, L, 1). plus: Z+; joined: where the tokens are in the image."""
+def _push(differences: list[tuple[Context, Tensor]], plus: Tensor, joined: slice) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The contexts' push at some of the image's tokens, from each one's D: where to and how far, whose product it is; and its
+    length and each one's, in lengths of Z+, (B, 1, L, 1). plus: Z+; joined: where the tokens are in the image."""
     room = contrast.length(plus)
-    pushes: list[tuple[Tensor, Tensor]] = []
+    pushes: list[tuple[Tensor, Tensor, Tensor]] = []
     for n, difference in differences:
-        weight = n.fade.to(plus.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
+        weight = n.fade.to(room.dtype).view(-1, 1, 1, 1) if isinstance(n.fade, Tensor) else n.fade
         if n.region is not None:
-            weight = weight * n.region[:, None, joined, None].to(plus.dtype)
-        pushes.append(contrast.capped(difference, room, contrast.SCALE * n.strength, weight,
-                                      out=None if gradient else difference))
-    push, long = contrast.push(pushes)
-    return push, [of / room for of in (long, *(long for _, long in pushes))]
+            weight = weight * n.region[:, None, joined, None].to(room.dtype)
+        pushes.append((difference, *contrast.capped(difference, room, contrast.SCALE * n.strength, weight)))
+    towards, factor, long = contrast.push(pushes)
+    return towards, factor, [of / room for of in (long, *(long for *_, long in pushes))]
 
 
 def _in_order(layout: Layout, sizes: list[Tensor], shares: Tensor | None) -> Tensor:
@@ -365,8 +356,11 @@ def _concatenated_with_contexts(q: Tensor, k: Tensor, v: Tensor, layout: Layout,
     for part, joined in _chunks(q, image):
         wide = plus[..., joined, :].to(torch.promote_types(q.dtype, torch.float32))
         parts = [(n, z_c[..., joined, :].to(wide.dtype) - wide) for n, z_c in differences]
-        push, sizes = _push(parts, wide, joined, gradient)
-        z[..., part, :] = z[..., part, :].to(wide.dtype) - push
+        towards, factor, sizes = _push(parts, wide, joined)
+        if gradient:
+            z[..., part, :] = z[..., part, :].to(wide.dtype) - towards * factor
+        else:
+            z[..., part, :].addcmul_(towards, factor, value=-1)
         if note is not None:
             note(_in_order(layout, sizes, None if of_papers is None else of_papers[..., joined]))
     return z

@@ -429,13 +429,14 @@ def not_told(layout: Layout) -> dict[str, mock._patch]:
     def norm_of(dims: tuple[int, ...]):
         return mock.patch.object(contrast, "length", lambda x: torch.linalg.vector_norm(x, dim=dims, keepdim=True))
     return {
-        "sign": mock.patch.object(contrast, "push", lambda pushes: (-push(pushes)[0], push(pushes)[1])),
+        "sign": mock.patch.object(contrast, "push", lambda pushes: (-push(pushes)[0], *push(pushes)[1:])),
         "cap of each head": norm_of((3,)),
         "cap over the picture": norm_of((1, 2, 3)),
         "cap over the batch": norm_of((0, 1, 3)),
-        "no limit on the sum": mock.patch.object(contrast, "push", lambda pushes: (sum(t for t, _ in pushes), pushes[0][1])),
-        "no cap": mock.patch.object(contrast, "capped", lambda d, room, s, weight, out: (s * weight * d,
-                                                                                         s * weight * contrast.length(d))),
+        "no limit on the sum": mock.patch.object(contrast, "push", lambda pushes: (
+            sum(d * factor for d, factor, _ in pushes), torch.ones_like(pushes[0][1]), pushes[0][2])),
+        "no cap": mock.patch.object(contrast, "capped", lambda d, room, s, weight: (
+            torch.full_like(room, s * weight), s * weight * contrast.length(d))),
         "scale": mock.patch.object(contrast, "SCALE", 5.9),
         "contexts see each other": mock.patch.object(dense, "_sees", lambda layout, a, b: sees(layout, a, b)
                                                      or (isinstance(a, int) and isinstance(b, int))),
@@ -469,27 +470,31 @@ def test_a_fade_that_is_forgotten_is_told_apart(form):
 def test_the_formula_by_hand():
     """One head, one channel, one image token: Z+ = 2, and two pushes along it."""
     room = contrast.length(torch.full((1, 1, 1, 1), 2.0))
-    small, long = contrast.capped(torch.full((1, 1, 1, 1), 0.1), room, s=6.0)
-    torch.testing.assert_close((small.item(), long.item()), (0.6, 0.6))
-    large, long = contrast.capped(torch.full((1, 1, 1, 1), -1.0), room, s=6.0, weight=0.5)
-    torch.testing.assert_close((large.item(), long.item()), (-1.0, 1.0))
-    near, _ = contrast.capped(torch.full((1, 1, 1, 1), 0.1), room, s=6.0, kappa=0.1)
-    torch.testing.assert_close(near.item(), 0.2)
-    pair = [(torch.full((1, 1, 1, 1), x), torch.full((1, 1, 1, 1), abs(x))) for x in (0.6, 1.0)]
-    assert contrast.push(pair) == (pytest.approx(1.0), pytest.approx(1.0))  # no longer than the longest
-    apart = [(torch.full((1, 1, 1, 1), x), torch.full((1, 1, 1, 1), abs(x))) for x in (0.6, -1.0)]
-    assert contrast.push(apart) == (pytest.approx(-0.4), pytest.approx(0.4))
+    stretch, long = contrast.capped(torch.full((1, 1, 1, 1), 0.1), room, s=6.0)
+    torch.testing.assert_close((stretch.item(), long.item()), (6.0, 0.6))
+    stretch, long = contrast.capped(torch.full((1, 1, 1, 1), -1.0), room, s=6.0, weight=0.5)
+    torch.testing.assert_close((stretch.item(), long.item()), (1.0, 1.0))
+    stretch, _ = contrast.capped(torch.full((1, 1, 1, 1), 0.1), room, s=6.0, kappa=0.1)
+    torch.testing.assert_close(stretch.item(), 2.0)
+
+    def pushed(*lengths: float) -> tuple[float, float]:
+        of = [torch.full((1, 1, 1, 1), x) for x in lengths]
+        d, factor, long = contrast.push([(x / 2, torch.full_like(x, 2.0), x.abs()) for x in of])
+        return (d * factor).item(), long.item()
+    assert pushed(0.6, 1.0) == (pytest.approx(1.0), pytest.approx(1.0))  # no longer than the longest
+    assert pushed(0.6, -1.0) == (pytest.approx(-0.4), pytest.approx(0.4))
+    assert pushed(-0.6) == (pytest.approx(-0.6), pytest.approx(0.6))
 
 
 def test_nothing_to_push():
     zero = torch.zeros(1, 2, 3, 4)
-    pushed, long = contrast.capped(zero, contrast.length(zero), 6.0)
-    assert torch.equal(pushed, zero)
-    assert torch.equal(contrast.push([(pushed, long)] * 2)[0], zero)
+    factor, long = contrast.capped(zero, contrast.length(zero), 6.0)
+    assert torch.equal(zero * factor, zero)
+    assert torch.equal(contrast.push([(zero, factor, long)] * 2)[0], zero)
     huge = torch.full((1, 2, 3, 4), 1e30)  # whose squares single precision does not hold
-    pushed, long = contrast.capped(huge, contrast.length(huge), 6.0)
-    assert pushed.isfinite().all()
-    assert all(t.isfinite().all() for t in contrast.push([(pushed, long)] * 2))
+    factor, long = contrast.capped(huge, contrast.length(huge), 6.0)
+    assert (huge * factor).isfinite().all()
+    assert all(t.isfinite().all() for t in contrast.push([(huge, factor, long)] * 2))
 
 
 def test_fade_and_the_noises_share():
