@@ -22,9 +22,9 @@ import torch  # noqa: E402
 NODES = pipeline.pack_nodes(ROOT)  # loads the pack as vsf_pack
 
 import rivals  # noqa: E402
-from vsf_pack.nodes.glue.conditioning import negative_prompts  # noqa: E402
-from vsf_pack.nodes.glue.override import VSFAttention  # noqa: E402
-from vsf_pack.nodes.glue.patch import attach  # noqa: E402
+from vsf_pack.nodes.glue.attention.override import VSFAttention  # noqa: E402
+from vsf_pack.nodes.glue.reading.conditioning import negative_prompts  # noqa: E402
+from vsf_pack.nodes.glue.sampling.patch import attach  # noqa: E402
 
 BUDGET = 8
 

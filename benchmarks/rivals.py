@@ -16,7 +16,7 @@ import torch
 from comfy.ldm.flux.layers import EmbedND
 from comfy.ldm.flux.math import apply_rope1
 from torch import Tensor
-from vsf_pack.nodes.glue.override import VSFAttention
+from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.vsf_core.dense import mmdit_mask
 from vsf_pack.vsf_core.forms import vsf_attention_concatenated
 from vsf_pack.vsf_core.layout import Layout, Role, Spans, take

@@ -42,9 +42,9 @@ import tiny  # noqa: E402
 import torch  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from tqdm import tqdm  # noqa: E402
-from vsf_pack.nodes.glue.conditioning import NegativePrompt  # noqa: E402
-from vsf_pack.nodes.glue.override import VSFAttention  # noqa: E402
-from vsf_pack.nodes.glue.patch import attach  # noqa: E402
+from vsf_pack.nodes.glue.attention.override import VSFAttention  # noqa: E402
+from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt  # noqa: E402
+from vsf_pack.nodes.glue.sampling.patch import attach  # noqa: E402
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment  # noqa: E402
 
 WORDS = 12  # tokens of the one negative in the forward table

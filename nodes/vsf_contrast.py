@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue.contexts import MAX_STRENGTH, context_prompts
 from .glue.families import find_family
-from .glue.patch import attach
+from .glue.reading.contexts import MAX_STRENGTH, context_prompts
 from .glue.said import node_id, say
+from .glue.sampling.patch import attach
 from .inputs import in_range, times
 
 

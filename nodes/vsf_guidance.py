@@ -8,12 +8,12 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue.conditioning import NegativePrompt, negative_prompts
 from .glue.families import Family, find_family
 from .glue.families.widths import text_width
-from .glue.patch import attach
+from .glue.reading.conditioning import NegativePrompt, negative_prompts
+from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
-from .glue.tokens import UNPADDED
+from .glue.sampling.patch import attach
 from .inputs import in_range, times
 
 

@@ -5,12 +5,12 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue.contexts import MAX_STRENGTH, in_context
 from .glue.families import find_family
-from .glue.lines import has_negative_weight, negatives_of, taken_out, without_repeats
-from .glue.patch import attach
+from .glue.reading.contexts import MAX_STRENGTH, in_context
+from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
+from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
-from .glue.tokens import has_words, tokenize
+from .glue.sampling.patch import attach
 from .inputs import in_range
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from .aliases import ALIASES
-from .glue import made
-from .glue.conditioning import WORDS, keep, keep_rows
-from .glue.tokens import OTHERS, Tokens, has_words, real_rows, real_rows_of_others, tokenize
+from .glue.reading import made
+from .glue.reading.conditioning import WORDS, keep, keep_rows
+from .glue.reading.tokens import OTHERS, Tokens, has_words, real_rows, real_rows_of_others, tokenize
 
 log = logging.getLogger("vsf")
 

@@ -23,12 +23,11 @@ import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.ldm.wan.model
 import comfy.model_sampling
 import comfy.ops
-import denoiser
-import stage_reflow
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from comfy_pack.unet import CONFIG as UNET
 from torch import nn
+from training import denoiser, stage_reflow
 
 HEADS, HEAD = 2, 128  # ComfyUI takes heads of 128 for granted
 WIDTH = HEADS * HEAD

@@ -14,7 +14,7 @@ import math
 import pathlib
 import time
 
-from workspace import Workspace, log
+from training.workspace import Workspace, log
 
 STAGES = ("ae", "latents", "flow", "reflow", "settle", "scorer", "export")
 AFTERWARDS = ("students",)
@@ -38,7 +38,7 @@ def main() -> None:
         work.weights = options.work / "weights"
     for stage in [options.stage] if options.stage else STAGES:
         begin = time.monotonic()
-        importlib.import_module(f"stage_{stage}").run(work)
+        importlib.import_module(f"training.stage_{stage}").run(work)
         log.info("stage %s: %.0f s", stage, time.monotonic() - begin)
 
 

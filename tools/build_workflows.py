@@ -1,9 +1,8 @@
-"""Build the shipped workflows/*.json: VSF Prompt beside the model, one sampler, one picture or video.
+"""Build the shipped workflows: VSF Prompt beside the model, one sampler, one picture or video.
 
-    python tools/build_workflows.py          writes them (and the testbed's demo workflow)
-
-Next to it stands the same without a negative, bypassed. Models and prompts are in recipes.py; this is the layout. tests/server
-checks that the files are what this builds and that the real ComfyUI and its real frontend accept them.
+Next to it stands the same without a negative, bypassed. Models and prompts are in recipes.py; this is the layout, and
+write_workflows.py writes the files. tests/server checks that they are what this builds, and that the real ComfyUI and its real
+frontend accept them.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import copy
 import dataclasses
 from pathlib import Path
 
-from recipes import RECIPES, Expert, Recipe
-from workflow_graph import BLUE, DARK, GREEN, ORANGE, RED, SHAPES, Column, Graph, Out, dump
+from recipes import Expert, Recipe
+from workflow_graph import BLUE, DARK, GREEN, ORANGE, RED, SHAPES, Column, Graph, Out
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
@@ -263,22 +262,3 @@ def with_comparison(workflow: dict) -> dict:
     for node in result["nodes"]:
         node["mode"] = 0
     return result
-
-
-def files() -> dict[Path, str]:
-    """Every file that this builds, with its text."""
-    from testbed_workflows import demo_files  # it needs this module
-
-    return {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in RECIPES} | demo_files()
-
-
-def main() -> None:
-    """Write the files that are not as they should be."""
-    for path, text in files().items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-        print(path.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()

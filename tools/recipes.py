@@ -1,4 +1,4 @@
-"""What differs between the shipped workflows: models, settings, words. tools/build_workflows.py makes the files.
+"""What differs between the shipped workflows: models, settings, words. build_workflows.py lays them out.
 
 Files, settings and latent sizes are those of ComfyUI's own template for the model, named in `template`. It has none for
 SD3.5 Large Turbo and SDXL Lightning: theirs are those of the models' own pages. Nothing here was tuned on the model itself,

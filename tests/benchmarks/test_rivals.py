@@ -12,8 +12,8 @@ import torch
 import vsf
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
-from vsf_pack.nodes.glue.conditioning import NegativePrompt
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt
+from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 

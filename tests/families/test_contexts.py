@@ -13,10 +13,10 @@ import tiny
 import torch
 from cases import Case
 from comfy.nested_tensor import NestedTensor
-from vsf_pack.nodes.glue import run
-from vsf_pack.nodes.glue.contexts import TEXT_ROWS, ContextPrompt, known_words
-from vsf_pack.nodes.glue.override import VSFAttention
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.attention.override import VSFAttention
+from vsf_pack.nodes.glue.reading.contexts import TEXT_ROWS, ContextPrompt, known_words
+from vsf_pack.nodes.glue.sampling import run
+from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 

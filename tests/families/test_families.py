@@ -10,8 +10,8 @@ import tiny
 import torch
 import vsf
 from cases import Case
-from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.reading.conditioning import WORDS, NegativePrompt
+from vsf_pack.nodes.glue.sampling.patch import attach
 
 POSITIVE, UNCOND = 7, 4
 SETTINGS = {"beta 0": [(2.0, 0.0)], "beta 0.3": [(2.0, 0.3)], "two negatives": [(2.0, 0.3), (1.1, 0.0)]}

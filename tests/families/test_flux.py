@@ -9,7 +9,7 @@ import tiny
 import torch
 import vsf
 from comfy_extras.nodes_chroma_radiance import ChromaRadianceOptions
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
 

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 import vsf
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 CASE = cases.BY_NAME["hidream-i1"]
 

@@ -15,7 +15,7 @@ from cases import Case
 from cases.hunyuan_video import REFINED
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
 

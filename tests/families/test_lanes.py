@@ -13,9 +13,9 @@ import pytest
 import torch
 import vsf
 from cases import Case
-from vsf_pack.nodes.glue import override
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.attention import override
 from vsf_pack.nodes.glue.families import lanes as families_lanes
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 QWEN = ["qwen-image-2.1", "qwen-image-2.1-edit", "prefix-stand-in", "prefix-stand-in-edit"]
 

@@ -9,8 +9,8 @@ import torch
 import vsf
 from comfy.nested_tensor import NestedTensor
 from comfy_extras import nodes_lt
-from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt
 from vsf_pack.nodes.glue.families import TEXT, ltx
+from vsf_pack.nodes.glue.reading.conditioning import WORDS, NegativePrompt
 
 
 @pytest.mark.parametrize("name", ["ltx-2", "ltx-2.3"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import vsf
 from cases.lumina import omni
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
 PATH = "diffusion_model.patchify_and_embed"

@@ -9,7 +9,7 @@ import tiny
 import torch
 import vsf
 from comfy.conds import CONDConstant
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 minimax = pytest.importorskip("comfy.ldm.minimax.model", reason="not in this ComfyUI")
 OVERRIDE = "optimized_attention_override"

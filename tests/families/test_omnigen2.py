@@ -5,7 +5,7 @@ import cases
 import pytest
 import torch
 import vsf
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

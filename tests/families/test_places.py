@@ -4,9 +4,9 @@ from __future__ import annotations
 import cases
 import pytest
 import torch
-from vsf_pack.nodes.glue.contexts import ContextPrompt, known_words
-from vsf_pack.nodes.glue.override import VSFAttention
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.attention.override import VSFAttention
+from vsf_pack.nodes.glue.reading.contexts import ContextPrompt, known_words
+from vsf_pack.nodes.glue.sampling.patch import attach
 
 # that number their text, refine it or place the image by it; not Flux.2, which ends every prompt at the same number
 NAMES = ("qwen-image", "qwen-image-masked", "longcat-image", "ovis-image", "omnigen2", "boogu", "ideogram4", "lens",

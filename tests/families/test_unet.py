@@ -18,7 +18,7 @@ from comfy_extras.nodes_hypernetwork import HypernetworkLoader
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_tomesd import TomePatchModel
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 CASE = cases.BY_NAME["sd1.5"]  # 40 and 10 tokens of image
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]

@@ -10,8 +10,8 @@ import torch
 import vsf
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-from vsf_pack.nodes.glue.conditioning import WORDS
 from vsf_pack.nodes.glue.families import unseen
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 NAMES = ["pixart-sigma", "ernie-image", "hunyuan-dit", "ace-step-1.5"]
 

@@ -13,7 +13,7 @@ import vsf
 from cases.wan import _WAN, _vision
 from comfy.ldm.wan.model_multitalk import MultiTalkCrossAttnPatch, SingleStreamMultiAttention
 from comfy_extras import nodes_wan
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 from within import random
 
 

@@ -17,10 +17,10 @@ import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
 from torch.nn.functional import scaled_dot_product_attention
-from vsf_pack.nodes.glue import backends
-from vsf_pack.nodes.glue.conditioning import WORDS
-from vsf_pack.nodes.glue.override import OVERRIDE, VSFAttention
-from vsf_pack.nodes.glue.patch import CompiledApart
+from vsf_pack.nodes.glue.attention import backends
+from vsf_pack.nodes.glue.attention.override import OVERRIDE, VSFAttention
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
+from vsf_pack.nodes.glue.sampling.patch import CompiledApart
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 

@@ -8,9 +8,9 @@ import comfy.hooks
 import pytest
 import torch
 import vsf
-from vsf_pack.nodes.glue import made
-from vsf_pack.nodes.glue.conditioning import WORDS, rows_of_words, without_padding
-from vsf_pack.nodes.glue.tokens import known_rows
+from vsf_pack.nodes.glue.reading import made
+from vsf_pack.nodes.glue.reading.conditioning import WORDS, rows_of_words, without_padding
+from vsf_pack.nodes.glue.reading.tokens import known_rows
 
 import nodes
 

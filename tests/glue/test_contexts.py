@@ -11,9 +11,9 @@ import tiny
 import torch
 import vsf
 from neighbours import compiled, single, tiles, with_override
-from vsf_pack.nodes.glue.contexts import ContextPrompt
-from vsf_pack.nodes.glue.override import VSFAttention
-from vsf_pack.nodes.glue.patch import Run, attach
+from vsf_pack.nodes.glue.attention.override import VSFAttention
+from vsf_pack.nodes.glue.reading.contexts import ContextPrompt
+from vsf_pack.nodes.glue.sampling.patch import Run, attach
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 
 CASES = ("sd3", "sd1.5", "qwen-image", "z-image")  # joint, cross, numbered, patched objects

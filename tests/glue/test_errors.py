@@ -13,9 +13,9 @@ import tiny
 import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
-from vsf_pack.nodes.glue.conditioning import WORDS, without_padding
 from vsf_pack.nodes.glue.families import FAMILIES, find_family
 from vsf_pack.nodes.glue.families.widths import text_width
+from vsf_pack.nodes.glue.reading.conditioning import WORDS, without_padding
 
 POSITIVE = tiny.conditioning(7, 1)
 NAN, INF = float("nan"), float("inf")

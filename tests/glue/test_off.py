@@ -7,7 +7,7 @@ import tiny
 import torch
 import vsf
 from comfy_extras.nodes_easycache import EasyCacheNode
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 POSITIVE = tiny.conditioning(7, 1)
 

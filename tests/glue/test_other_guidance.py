@@ -6,8 +6,8 @@ import pytest
 import tiny
 import torch
 import vsf
-from vsf_pack.nodes.glue.conditioning import NegativePrompt
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt
+from vsf_pack.nodes.glue.sampling.patch import attach
 
 nag = pytest.importorskip("comfy_extras.nodes_nag")
 NAMES = ("flux1", "sd1.5", "krea2", "hunyuan-video", "chroma")  # those in which core's NAG acts

@@ -7,8 +7,8 @@ import comfy.ldm.modules.attention as comfy_attention
 import pytest
 import torch
 from cases import VERSION
-from vsf_pack.nodes.glue.override import OVERRIDE, VSFAttention
-from vsf_pack.nodes.glue.patch import CompiledApart
+from vsf_pack.nodes.glue.attention.override import OVERRIDE, VSFAttention
+from vsf_pack.nodes.glue.sampling.patch import CompiledApart
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 

@@ -12,7 +12,7 @@ import tiny
 import torch
 import vsf
 from neighbours import single, tiles
-from vsf_pack.nodes.glue.patch import MARK, Run
+from vsf_pack.nodes.glue.sampling.patch import MARK, Run
 
 FAMILIES = ("sd3", "sd1.5", "z-image")  # joint, cross, object-patched
 

@@ -21,8 +21,9 @@ import pytest
 import torch
 import vsf
 from comfy.model_patcher import ModelPatcher
-from vsf_pack.nodes.glue import override, patch, run
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.attention import override
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
+from vsf_pack.nodes.glue.sampling import patch, run
 
 RUNS = int(os.environ.get("VSF_SOAK_RUNS", "14"))
 STEPS = 3

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import tiny
 import vsf_pack
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
 
 T = TypeVar("T")

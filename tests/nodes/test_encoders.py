@@ -25,8 +25,8 @@ import vsf
 from comfy.sd1_clip import SDClipModel
 from comfy_extras.nodes_hooks import SetClipHooks
 from encoders import BADS, BLURRY, CANNOT_ENCODE, ENCODERS, LONG, PROMPTS
-from vsf_pack.nodes.glue.conditioning import WORDS, NegativePrompt, negative_prompts
-from vsf_pack.nodes.glue.tokens import known_rows, real_rows
+from vsf_pack.nodes.glue.reading.conditioning import WORDS, NegativePrompt, negative_prompts
+from vsf_pack.nodes.glue.reading.tokens import known_rows, real_rows
 from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
 
 import nodes

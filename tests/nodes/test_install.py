@@ -25,7 +25,7 @@ NEEDED = {  # folders -> kinds of files in them
     ".": {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "__init__.py", "pyproject.toml"},
     "nodes": {".py"},
     "nodes/glue": {".py"},
-    "nodes/glue/families": {".py"},
+    "nodes/glue/*": {".py"},
     "vsf_core": {".py"},
     "locales/*": {"nodeDefs.json"},
     "web/docs": {".md"},

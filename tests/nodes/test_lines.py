@@ -1,8 +1,8 @@
-"""Prompts as texts: nodes/glue/lines.py."""
+"""Prompts as texts: nodes/glue/reading/lines.py."""
 from __future__ import annotations
 
 import pytest
-from vsf_pack.nodes.glue.lines import has_negative_weight, joined, negatives_of, taken_out, without_repeats
+from vsf_pack.nodes.glue.reading.lines import has_negative_weight, joined, negatives_of, taken_out, without_repeats
 
 HINDI_CAR, HINDI_COW = "\u0917\u093e\u0921\u093c\u0940", "\u0917\u093e\u092f"  # they share letters, not words
 HINDI_RED_CAR = f"\u0932\u093e\u0932 {HINDI_CAR}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import Case
 from comfy_extras.nodes_flux import FluxGuidance
-from vsf_pack.nodes.glue.run import KEY as ATTACHED
+from vsf_pack.nodes.glue.sampling.run import KEY as ATTACHED
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
 

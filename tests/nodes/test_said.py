@@ -8,8 +8,8 @@ import cases
 import encoders
 import pytest
 import torch
-from vsf_pack.nodes.glue.contexts import ContextPrompt, context_prompts
-from vsf_pack.nodes.glue.patch import attach
+from vsf_pack.nodes.glue.reading.contexts import ContextPrompt, context_prompts
+from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
 
 from nodes import ConditioningSetTimestepRange

@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 import vsf
-from vsf_pack.nodes.glue.conditioning import WORDS
-from vsf_pack.nodes.glue.tokens import real_rows, real_tokens
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
+from vsf_pack.nodes.glue.reading.tokens import real_rows, real_tokens
 from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
 
 

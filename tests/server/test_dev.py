@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import dev_setup
 import pytest
 from comfy_server import ROOT
 
@@ -30,6 +31,13 @@ def test_help_names_every_command() -> None:
     assert done.returncode == 0
     assert all(f"dev.py {name}" in done.stdout for name in dev.COMMANDS)
     assert call("nonsense").returncode == 2
+
+
+def test_needs_nothing_but_python() -> None:
+    """The set-up runs before there is any package: without site-packages, and without this folder on the path."""
+    code = f"import runpy; runpy.run_path({str(ROOT / 'dev.py')!r}, run_name='dev')"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], check=False, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
 
 
 def test_wrong_comfyui_path_is_said(tmp_path: Path) -> None:
@@ -57,11 +65,11 @@ def test_requirements_leave_torch_out(tmp_path: Path) -> None:
         "kornia>=0.7.1",
     ]
     (tmp_path / "requirements.txt").write_text("\n".join(lines))
-    assert dev.requirements(tmp_path) == ["torchsde", "numpy>=1.25.0", "kornia>=0.7.1"]
+    assert dev_setup.requirements(tmp_path) == ["torchsde", "numpy>=1.25.0", "kornia>=0.7.1"]
 
 
 def test_torchvision_block_is_harmless_where_operators_exist() -> None:
-    code = dev.BLOCK + dev.BLOCK.replace("_vsf_library", "_vsf_other")
+    code = dev_setup.BLOCK + dev_setup.BLOCK.replace("_vsf_library", "_vsf_other")
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0
 
 

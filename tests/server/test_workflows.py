@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import testbed_workflows
 import usage
+import write_workflows
 from comfy_server import ComfyServer, PromptRefused, ServerError
 from recipes import RECIPES, Recipe
 from server_checks import (
@@ -41,9 +42,9 @@ def pictures(server: ComfyServer, prompt: dict, seconds: float = 600) -> dict[st
     return {prompt[node]["_meta"]["title"]: pixels(files[0]) for node, files in found.items()}
 
 
-@pytest.mark.parametrize("path", build_workflows.files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", write_workflows.files(), ids=lambda path: path.stem)
 def test_file_is_what_the_builder_builds(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == build_workflows.files()[path], "run tools/build_workflows.py"
+    assert path.read_text(encoding="utf-8") == write_workflows.files()[path], "run tools/write_workflows.py"
 
 
 def test_only_template_files_in_workflows() -> None:

@@ -14,10 +14,9 @@ sys.path.append(str(TESTBED))
 import comfy.latent_formats  # noqa: E402
 import pipeline  # noqa: E402
 import scenes  # noqa: E402
-import stage_export  # noqa: E402
-import stage_reflow  # noqa: E402
 import student  # noqa: E402
-from workspace import Workspace  # noqa: E402
+from training import stage_export, stage_reflow  # noqa: E402
+from training.workspace import Workspace  # noqa: E402
 
 
 def random_student(name: str) -> student.Student:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Context, Layout, Negative, Segment
-from ..conditioning import NegativePrompt
-from ..positions import Positions, taken_by
+from ..attention.positions import Positions, taken_by
+from ..reading.conditioning import NegativePrompt
 from . import unknown
 
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)

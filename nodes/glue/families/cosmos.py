@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ....vsf_core.layout import Layout
-from ..conditioning import NegativePrompt
+from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
 from .cross import cross_text
 

@@ -12,7 +12,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ....vsf_core.layout import Context, Layout, Segment
-from ..override import OVERRIDE
+from ..attention.override import OVERRIDE
 from . import ModelCall, Settings
 
 IMAGE = (Segment("I", None),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..positions import numbered
+from ..attention.positions import numbered
 from . import ModelCall, Settings, unseen
 from .joint import append_text
 

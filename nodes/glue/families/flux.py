@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..positions import numbered
+from ..attention.positions import numbered
 from . import ModelCall, Settings
 from .joint import append_text, prepend_text
 from .post_input import keep_out_of_patches

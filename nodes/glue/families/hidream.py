@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..conditioning import NegativePrompt
+from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
 from .joint import append_text
 

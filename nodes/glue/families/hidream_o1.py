@@ -14,8 +14,8 @@ from comfy.ldm.hidream_o1.model import IMAGE_TOKEN_ID, PATCH_SIZE
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..conditioning import NegativePrompt
-from ..lanes import Lane, LaneLayout
+from ..attention.lanes import Lane, LaneLayout
+from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
 from .lanes import kept, read
 

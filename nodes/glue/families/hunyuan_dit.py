@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout
-from ..conditioning import NegativePrompt
+from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings, unseen
 from .cross import IMAGE, unlike
 from .joint import prepend_text

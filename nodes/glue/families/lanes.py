@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment, take
-from ..lanes import Lane, split_heads
-from ..override import OVERRIDE
+from ..attention.lanes import Lane, split_heads
+from ..attention.override import OVERRIDE
 from . import ModelCall
 
 OTHERS = ("patches", "patches_replace", "wrappers", "callbacks")

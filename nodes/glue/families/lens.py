@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..positions import numbered
+from ..attention.positions import numbered
 from . import ModelCall, Settings
 from .joint import append_text
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..override import OVERRIDE
-from ..positions import current
+from ..attention.override import OVERRIDE
+from ..attention.positions import current
 from . import ModelCall, Settings
 from .joint import append_text
 from .objects import in_calls_with

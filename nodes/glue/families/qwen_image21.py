@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..conditioning import NegativePrompt
-from ..lanes import Lane, LaneLayout
+from ..attention.lanes import Lane, LaneLayout
+from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
 from .lanes import kept, read
 

@@ -20,7 +20,7 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
-from ..override import OVERRIDE, VSFAttention
+from ..attention.override import OVERRIDE, VSFAttention
 from . import ModelCall, Settings
 from .cross import IMAGE, beside
 

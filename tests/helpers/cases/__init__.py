@@ -20,8 +20,8 @@ import reference
 import tiny
 import torch
 from comfy.nested_tensor import NestedTensor
-from vsf_pack.nodes.glue import made
-from vsf_pack.nodes.glue.conditioning import WORDS
+from vsf_pack.nodes.glue.reading import made
+from vsf_pack.nodes.glue.reading.conditioning import WORDS
 
 VERSION = tuple(int(part) for part in comfyui_version.__version__.split(".")[:3])
 SETTINGS = tuple[tuple[float, float], ...]
@@ -90,7 +90,7 @@ class Case:
     def conditioning(self, length: int, seed: int, **more: Any) -> list:
         """A CONDITIONING of random tokens. Text encoders always give a pooled_output, if only None.
 
-        With WORDS, what VSF Text Encode gives, which it remembers (nodes/glue/made.py).
+        With WORDS, what VSF Text Encode gives, which it remembers (nodes/glue/reading/made.py).
         """
         options = {"pooled_output": None, **self.options(length, seed), **more}
         tokens = tiny.tokens(length, seed, width=self.width)

@@ -10,8 +10,8 @@ import comfy.hooks
 import torch
 from torch import Tensor
 
+from ..said import say
 from . import made
-from .said import say
 from .tokens import known_rows
 
 log = logging.getLogger("vsf")

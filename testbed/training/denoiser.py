@@ -11,11 +11,12 @@ import comfy_env  # noqa: F401  (before comfy)
 
 # isort: split
 import comfy.ops
-import text_encoder
 import torch
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper, get_2d_sincos_pos_embed_torch
-from optim import fast_dtype
 from torch import nn
+
+from . import text_encoder
+from .optim import fast_dtype
 
 DEPTH = 3
 SHIFT = 3.0

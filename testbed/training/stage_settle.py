@@ -11,10 +11,11 @@ sure, under the plain caption it is not: the difference is what the part's word 
 from __future__ import annotations
 
 import scenes
-import stage_flow
 import torch
-from optim import MasterMuon
-from workspace import Workspace
+
+from . import stage_flow
+from .optim import MasterMuon
+from .workspace import Workspace
 
 BARE_SHARE = 0.245  # of the pictures under a plain caption
 BARE = {"cup": 0.6, "clock": 1.1, "face": 1.1, "sailboat": 1.5}  # so that no part is missing much more often

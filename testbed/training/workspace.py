@@ -29,7 +29,7 @@ class Workspace:
     root: pathlib.Path
     seed: int = 0
     quick: bool = False
-    weights: pathlib.Path = pathlib.Path(__file__).resolve().parent / "weights"
+    weights: pathlib.Path = pathlib.Path(__file__).resolve().parents[1] / "weights"
     students: tuple[str, ...] = ()
     """Which ones stage `students` teaches; all without any."""
     minutes: float = math.inf

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import autoencoder
-import stage_ae
 import torch
 from tqdm import tqdm
-from workspace import Workspace, log
+
+from . import autoencoder, stage_ae
+from .workspace import Workspace, log
 
 CHUNK = 256
 

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import autoencoder
 import numpy as np
 import scenes
 import torch
-from optim import MasterMuon, fast_dtype
 from tqdm import trange
-from workspace import Workspace, rate_at
+
+from . import autoencoder
+from .optim import MasterMuon, fast_dtype
+from .workspace import Workspace, rate_at
 
 PEAK_RATE = 2.5e-3
 SAVE_EVERY = 150

@@ -8,15 +8,13 @@ import pathlib
 import zlib
 from collections.abc import Callable
 
-import autoencoder
-import denoiser
 import scenes
-import stage_ae
-import text_encoder
 import torch
-from optim import MasterMuon
 from tqdm import trange
-from workspace import Workspace, rate_at
+
+from . import autoencoder, denoiser, stage_ae, text_encoder
+from .optim import MasterMuon
+from .workspace import Workspace, rate_at
 
 BATCH = 64
 PEAK_RATE = 1.5e-3

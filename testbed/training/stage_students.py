@@ -14,22 +14,18 @@ from __future__ import annotations
 import dataclasses
 import time
 
-import autoencoder
 import comfy.model_management
-import denoiser
 import numpy as np
 import scenes
-import stage_export
-import stage_reflow
-import stage_settle
-import text_encoder
 import torch
-from optim import MasterMuon, fast_dtype
 from safetensors.torch import load_file
 from student import STUDENTS, Student
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm, trange
-from workspace import Workspace, log, rate_at
+
+from . import autoencoder, denoiser, stage_export, stage_reflow, stage_settle, text_encoder
+from .optim import MasterMuon, fast_dtype
+from .workspace import Workspace, log, rate_at
 
 REAL, PAIRS, CHUNK = 3000, 2000, 250
 BARE_SHARE = 0.3  # of the real pictures under a plain caption, how many lack the part: for every subject alike

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...vsf_core.layout import Layout
+from ....vsf_core.layout import Layout
 
 Lane = dict[Any, tuple[Tensor, Tensor]]
 """A block's index, as the model tells it -> keys and values of one negative's words there, (B, H, LN, D) each."""

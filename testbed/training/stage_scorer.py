@@ -13,12 +13,13 @@ import random
 import numpy as np
 import scenes
 import score
-import stage_ae
 import torch
-from optim import fast_dtype
 from torch.nn import functional
 from tqdm import tqdm, trange
-from workspace import Workspace, log
+
+from . import stage_ae
+from .optim import fast_dtype
+from .workspace import Workspace, log
 
 BATCH = 64
 IGNORE = -1.0

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from ...vsf_core.attention import LSEKernel
-from ...vsf_core.forms import Attention
+from ....vsf_core.attention import LSEKernel
+from ....vsf_core.forms import Attention
 
 log = logging.getLogger("vsf")
 

@@ -12,10 +12,10 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...vsf_core.schedule import SigmaWindow
-from .conditioning import NegativePrompt
-from .contexts import TEXT_ROWS, ContextPrompt, Words
-from .families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
+from ....vsf_core.schedule import SigmaWindow
+from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
+from ..reading.conditioning import NegativePrompt
+from ..reading.contexts import TEXT_ROWS, ContextPrompt, Words
 
 log = logging.getLogger("vsf")
 

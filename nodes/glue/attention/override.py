@@ -10,15 +10,15 @@ import comfy.ldm.modules.attention as comfy_attention
 import torch
 from torch import Tensor
 
-from ...vsf_core.attention import find_lse_kernel, math_attention
-from ...vsf_core.forms import (
+from ....vsf_core.attention import find_lse_kernel, math_attention
+from ....vsf_core.forms import (
     Attention,
     LSEAttention,
     attention_without_negatives,
     vsf_attention_concatenated,
     vsf_attention_merged,
 )
-from ...vsf_core.layout import Layout, Negative
+from ....vsf_core.layout import Layout, Negative
 from . import backends
 from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
 from .lanes import LaneLayout, split_heads

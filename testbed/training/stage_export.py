@@ -4,11 +4,11 @@ recognise.
 
 from __future__ import annotations
 
-import stage_ae
-import stage_flow
 import torch
 from safetensors.torch import save_file
-from workspace import Workspace, log
+
+from . import stage_ae, stage_flow
+from .workspace import Workspace, log
 
 LIMIT = 25e6  # bytes, all files together
 

@@ -26,14 +26,15 @@ from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ...vsf_core.contrast import fade, noise_share
-from ...vsf_core.layout import Context, Negative
-from ...vsf_core.schedule import SigmaWindow
-from .conditioning import NegativePrompt
-from .contexts import ContextPrompt
-from .families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
-from .override import OVERRIDE, VSFAttention
-from .positions import standing
+from ....vsf_core.contrast import fade, noise_share
+from ....vsf_core.layout import Context, Negative
+from ....vsf_core.schedule import SigmaWindow
+from ..attention.override import OVERRIDE, VSFAttention
+from ..attention.positions import standing
+from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
+from ..reading.conditioning import NegativePrompt
+from ..reading.contexts import ContextPrompt
+from ..said import say
 from .run import (
     KEY,
     MARK,
@@ -47,7 +48,6 @@ from .run import (
     one_for_all,
     remarks,
 )
-from .said import say
 
 log = logging.getLogger("vsf")
 

@@ -19,14 +19,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import denoiser
 import scenes
-import stage_flow
-import text_encoder
 import torch
-from optim import MasterMuon
 from tqdm import tqdm, trange
-from workspace import Workspace, rate_at
+
+from . import denoiser, stage_flow, text_encoder
+from .optim import MasterMuon
+from .workspace import Workspace, rate_at
 
 TEACHER_STEPS = 20
 CHUNK = 250

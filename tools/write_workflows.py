@@ -1,0 +1,30 @@
+"""Write the workflows that the repository has: workflows/*.json and the testbed's demo.
+
+    python tools/write_workflows.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import testbed_workflows
+from build_workflows import ROOT, WORKFLOWS, build
+from recipes import RECIPES
+from workflow_graph import dump
+
+
+def files() -> dict[Path, str]:
+    """Every file, with its text."""
+    return {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in RECIPES} | testbed_workflows.demo_files()
+
+
+def main() -> None:
+    """Write them all."""
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
