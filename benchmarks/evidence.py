@@ -47,6 +47,8 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = "VSF context"
 """What the others are paired with, where it is among the methods."""
+DEFAULT = ("VSF Prompt as it comes", 1.0)
+"""The reference at the node's own strength, which no picture here was asked for."""
 OTHERS = dict(zip(scenes.SUBJECTS, (*scenes.SUBJECTS[1:], scenes.SUBJECTS[0]), strict=True))
 NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
     "own part": lambda pair: pair.negative,
@@ -56,7 +58,7 @@ NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
 }
 IRRELEVANT = tuple(NEGATIVES)[1:]
 HELD_OUT = "unet"
-"""An architecture that the shared settings are not chosen on, where there are others."""
+"""An architecture that no setting is chosen on, where there are others: it is in the first table alone."""
 TABLES = ("shared", "own", "stronger", "irrelevant", "ablations")
 """One setting for all architectures; each architecture's own; three times the former; negatives of nothing in the picture."""
 
@@ -170,7 +172,6 @@ class Bench:
             away = success.changed_away(pictures, plain, job.pairs.wanted)
             values = (seen.part_absent, seen.subject_kept, seen.quality, seen.box, away, moved)
             counts = Counts(*(array.tolist() for array in values))
-            scenes.contact_sheet(list(pictures[:24]), 8).save(self.sheet(job))
             replace_file(file, lambda path: path.write_text(json.dumps(dataclasses.asdict(counts))))
         return Counts(**json.loads(file.read_text()))
 
@@ -178,8 +179,14 @@ class Bench:
         return (self.out / "counts" / f"{job.file}.json").exists()
 
     def sheet(self, job: Job) -> pathlib.Path:
-        """Where the first pictures are: rows of eight, one of each subject."""
-        return self.out / "counts" / f"{job.file}.png"
+        """The job's first picture of each subject, in a row."""
+        file = self.out / "counts" / f"{job.file}.png"
+        if not file.exists():
+            first = [members[0] for members in evaluate.by_subject(job.pairs.pairs).values()]
+            pictures = [evaluate.generate(self.pipe(job.architecture), job.rule, [job.pairs.pairs[i]], job.steps,
+                                          job.pairs.first_seed + i, NEGATIVES[job.negative])[0] for i in first]
+            replace_file(file, scenes.contact_sheet(pictures, len(pictures)).save)
+        return file
 
 
 @dataclasses.dataclass(eq=False)
@@ -191,19 +198,29 @@ class Evidence:
     steps: list[int]
     methods: list[str]
     tables: tuple[str, ...] = TABLES
+    held_out_each: int | None = None
+
+    @property
+    def tuned(self) -> list[str]:
+        """The architectures that settings are chosen on."""
+        return [a for a in self.architectures if a != HELD_OUT] or self.architectures
+
+    def set_of(self, architecture: str, pairs: str) -> PairSet:
+        few = self.held_out_each is not None and architecture not in self.tuned
+        return dataclasses.replace(self.sets[pairs], each=self.held_out_each) if few else self.sets[pairs]
 
     def none(self, architecture: str, pairs: str, steps: int) -> Job:
-        return Job(architecture, self.sets[pairs], steps, "none", evaluate.none_rule())
+        return Job(architecture, self.set_of(architecture, pairs), steps, "none", evaluate.none_rule())
 
     def job(self, architecture: str, pairs: str, steps: int, name: str, setting: Any, **options: Any) -> Job:
-        return Job(architecture, self.sets[pairs], steps, name, METHODS[name].rule(setting), **options)
+        return Job(architecture, self.set_of(architecture, pairs), steps, name, METHODS[name].rule(setting), **options)
 
     def jobs(self, phase: str) -> list[Job]:
         """What each phase samples: pictures without a negative, all that a setting is chosen by, all that is told then."""
         if phase == "calibration":
             found = [self.none(a, pairs, steps) for a in self.architectures for pairs in self.sets for steps in self.steps]
         elif phase == "tuning":
-            found = [self.job(a, "tuning", self.first, name, setting) for a in self.architectures for name in self.methods
+            found = [self.job(a, "tuning", self.first, name, setting) for a in self.tuned for name in self.methods
                      for setting in METHODS[name].settings]
         else:
             found = [job for part in self.report().values() for job, _ in part]
@@ -231,7 +248,7 @@ class Evidence:
         values = {**dataclasses.asdict(counts), "clean": clean.tolist(), "success": succeeded.tolist()}
         kinds = np.array(job.pairs.subjects)
         return {"architecture": job.architecture, "steps": job.steps, "method": job.method, "setting": setting,
-                "negative": job.negative, "pairs": job.pairs.name, "pictures": len(kinds), "sheet": str(self.bench.sheet(job)),
+                "negative": job.negative, "pairs": job.pairs.name, "pictures": len(kinds), "job": job,
                 **{name: float(np.mean(v)) for name, v in values.items()},
                 **{f"{name}_95": intervals.interval(v) for name, v in values.items()},
                 "by_subject": {s: (float(succeeded[kinds == s].mean()), *intervals.interval(succeeded[kinds == s].tolist()))
@@ -255,13 +272,16 @@ class Evidence:
 
     def report(self) -> dict[str, list[tuple[Job, Any]]]:
         """The jobs of every table, with their settings."""
-        others = [a for a in self.architectures if a != HELD_OUT] or self.architectures
-        shared = {name: self.best(name, others) for name in self.methods}
+        shared = {name: self.best(name, self.tuned) for name in self.methods}
         tables: dict[str, list[tuple[Job, Any]]] = {part: [] for part in TABLES}
         for a in self.architectures:
             for steps in self.steps:
                 tables["shared"].append((self.none(a, "report", steps), ""))
                 tables["shared"] += [(self.job(a, "report", steps, name, s), s) for name, s in shared.items()]
+            if REFERENCE in self.methods:
+                untuned = Job(a, self.set_of(a, "report"), self.first, DEFAULT[0], METHODS[REFERENCE].rule(DEFAULT[1]))
+                tables["shared"].append((untuned, DEFAULT[1]))
+        for a in self.tuned:
             tables["own"].append((self.none(a, "report", self.first), ""))
             for name in self.methods:
                 own, strong = self.best(name, [a]), METHODS[name].stronger(shared[name])
@@ -282,7 +302,7 @@ class Evidence:
             for r in rows:
                 other = references.get((r["architecture"], r["steps"]))
                 r["paired"] = other and intervals.mcnemar(r["each"], other["each"])
-        return {"sweep": [r for a in self.architectures for r in self.sweep(a)], **tables}
+        return {"sweep": [r for a in self.tuned for r in self.sweep(a)], **tables}
 
 
 def masses(pipe: pipeline.Pipeline, pairs: list[scenes.Pair], scale: float, steps: int) -> np.ndarray:
@@ -338,7 +358,7 @@ def evidence_of(options: argparse.Namespace) -> Evidence:
     each = (1, 1, 1) if options.quick else (options.calibration_each, options.tuning_each, options.each)
     sets = {name: PairSet(name, seed, n) for (name, seed), n in zip(SEEDS.items(), each, strict=True)}
     return Evidence(Bench(options.out), sets, options.architectures, [1] if options.quick else options.steps, options.methods,
-                    tuple(options.tables))
+                    tuple(options.tables), options.held_out_each)
 
 
 def main() -> None:
@@ -346,6 +366,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=5, help="report pairs of each subject (100 for a headline)")
     parser.add_argument("--tuning-each", type=int, default=2, help="tuning pairs of each subject")
     parser.add_argument("--calibration-each", type=int, default=20, help="pairs of each subject that say what is clean")
+    parser.add_argument("--held-out-each", type=int, help=f"pairs of each subject for {HELD_OUT} (default: as the others)")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], help="settings are chosen at the first of them")
     parser.add_argument("--architectures", nargs="+", choices=pipeline.SCALES, default=list(pipeline.SCALES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -358,7 +379,7 @@ def main() -> None:
     evidence = evidence_of(options)
     sample(evidence, options)
     results: dict[str, Any] = {
-        **evidence.rows(), "mass": [attention(evidence.bench, a, max(evidence.steps)) for a in options.architectures],
+        **evidence.rows(), "mass": [attention(evidence.bench, a, max(evidence.steps)) for a in evidence.tuned],
         "reference": evidence.reference, "pairs": {name: dataclasses.asdict(s) for name, s in evidence.sets.items()},
         "command": " ".join(["python dev.py evidence", *sys.argv[1:]]), "date": datetime.date.today().isoformat(),
         "machine": f"{device_name()}, torch {torch.__version__}"}
@@ -368,11 +389,12 @@ def main() -> None:
     figures.curves(results, options.out / "curves.png")
     if results["ablations"]:
         figures.bars(results, options.out / "ablations.png")
-    for a in options.architectures if results["own"] else ():
-        figures.grid(results, a, options.out / f"grid-{a}.png")
+    for a in evidence.tuned if results["own"] else ():
+        rows = [r for r in results["own"] if r["architecture"] == a]
+        figures.grid(rows, [evidence.bench.sheet(r["job"]) for r in rows], options.out / f"grid-{a}.png")
     for part in ("sweep", *TABLES):
         for r in results[part]:
-            del r["each"], r["sheet"]
+            del r["each"], r["job"]
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -60,7 +60,8 @@ def paired(r: dict[str, Any], reference: str) -> str:
 def overview(rows: Rows) -> list[str]:
     """Success: a line a method, a column an architecture and number of steps."""
     def cell(name: str, kind: tuple[str, int]) -> str:
-        return span(one(rows, method=name, architecture=kind[0], steps=kind[1]), "success")
+        found = [r for r in rows if (r["method"], r["architecture"], r["steps"]) == (name, *kind)]
+        return span(found[0], "success") if found else ""
     lines = [[name, str(next(r for r in rows if r["method"] == name)["setting"]), *(cell(name, kind) for kind in kinds(rows))]
              for name in names(rows)]
     return table(["method", "setting", *(f"{a}, {steps} steps" for a, steps in kinds(rows))], lines)
@@ -203,13 +204,13 @@ def bars(results: dict[str, Any], path: pathlib.Path) -> None:
     pyplot.close(figure)
 
 
-def grid(results: dict[str, Any], architecture: str, path: pathlib.Path) -> None:
+def grid(rows: Rows, sheets: list[pathlib.Path], path: pathlib.Path) -> None:
     """One row a method at its best setting, the first pair of each subject in a column, whatever became of it."""
     strips = []
-    for r in (r for r in results["own"] if r["architecture"] == architecture):
+    for r, sheet in zip(rows, sheets, strict=True):
         name = r["method"] if r["method"] == "none" else f"{r['method']}, {r['setting']}"
-        with Image.open(r["sheet"]) as pictures:
-            strips.append((name, pictures.crop((0, 0, pictures.width, 128)).convert("RGB")))
+        with Image.open(sheet) as pictures:
+            strips.append((name, pictures.convert("RGB")))
     margin, height = 260, 132
     out = Image.new("RGB", (margin + strips[0][1].width, height * len(strips)), "white")
     pen = ImageDraw.Draw(out)
