@@ -45,9 +45,10 @@ from tqdm import tqdm  # noqa: E402
 from vsf_pack.nodes.glue.attention.override import VSFAttention  # noqa: E402
 from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt  # noqa: E402
 from vsf_pack.nodes.glue.sampling.patch import attach  # noqa: E402
-from vsf_pack.vsf_core.layout import Layout, Negative, Segment  # noqa: E402
+from vsf_pack.vsf_core.layout import Context, Layout, Negative, Segment  # noqa: E402
 
 WORDS = 12  # tokens of the one negative in the forward table
+PROMPT = 28  # words of the prompt, which a context repeats
 COUNTS, LENGTHS = (1, 2, 4, 8), (4, 12, 64, 256)
 METHODS: dict[str, tuple[Callable[..., VSFAttention], float]] = {
     "VSF, bias 0": (VSFAttention, 0.0),
@@ -140,8 +141,7 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     node = time.perf_counter() - start
     runs = {"no negative": step(plain)}
     runs |= {name: step(guided(*settings)) for name, settings in METHODS.items()}
-    # the lane holds the whole text, padding included: VSFPrompt leaves that out, and costs less
-    context = case.conditioning(shape.text + WORDS, 1)
+    context = case.conditioning(PROMPT + WORDS, 1)
     runs["VSF context"] = step(NODES["VSFContrast"].execute(plain, context, 1.0, 0.0, 1.0).args[0])
     runs["CFG"] = step(plain, cfg=3.0)
     if device.type == "cpu":
@@ -173,7 +173,7 @@ def attention(shape: Shape, count: int, length: int, repeats: int, device: torch
         keys = more + shape.text + (0 if shape.cross else shape.image)
         return [random(shape.image if shape.cross else keys, 1), random(keys, 2), random(keys, 3)]
 
-    plain, long = tensors(0), tensors(count * length)
+    plain, long, longest = tensors(0), tensors(count * length), tensors(count * (PROMPT + length))
     func = comfy_attention.attention_pytorch.__wrapped__
 
     def run(make: Callable[..., VSFAttention], bias: float) -> Callable[[], Any]:
@@ -182,6 +182,11 @@ def attention(shape: Shape, count: int, length: int, repeats: int, device: torch
 
     runs: dict[str, Callable[[], Any]] = {"no negative": lambda: func(*plain, shape.heads, skip_reshape=True)}
     runs |= {name: run(*settings) for name, settings in METHODS.items()}
+    lanes = tuple(Segment(c, PROMPT + length) for c in range(count))
+    words = (Segment("P", PROMPT), Segment("B", shape.text - PROMPT))
+    contexts = Layout((*lanes, *words) if shape.cross else (*lanes, *words, Segment("I", None)),
+                      tuple(Context(1.0) for _ in range(count)), queries)
+    runs["VSF context"] = lambda: VSFAttention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
     twice = [torch.cat([t, t]) for t in plain]
     runs["CFG"] = lambda: func(*twice, shape.heads, skip_reshape=True)
     rows = rounds(runs, repeats, device, f"{shape.case.name}, {count} x {length} tokens")
