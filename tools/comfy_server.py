@@ -30,6 +30,7 @@ TESTBED_MODELS = {
     "vae": "vsf_testbed_vae.safetensors",
     "text_encoders": "vsf_testbed_text.safetensors",
 }
+NOT_MODELS = ("vsf_testbed_scorer.safetensors",)  # for ComfyUI; what else lies beside them is another architecture's
 # For work on this file alone: another pack and testbed in place of this repository's.
 PACK_SOURCE = Path(os.environ.get("VSF_PACK_SOURCE", ROOT))
 TESTBED_SOURCE = Path(os.environ.get("VSF_TESTBED_SOURCE", ROOT / "testbed"))
@@ -112,11 +113,14 @@ def copy_pack(source: Path, target: Path) -> None:
 def place_testbed(base: Path) -> None:
     """The testbed's mini pack and its weights, as a user would put them into ComfyUI's folders."""
     place(TESTBED_SOURCE / "comfy_pack", base / "custom_nodes" / TESTBED_PACK)
-    for folder, name in TESTBED_MODELS.items():
-        file = TESTBED_SOURCE / "weights" / name
-        if not file.is_file():
-            raise ServerError(f"{file} is missing: `python dev.py train` makes it.")
-        place(file, base / "models" / folder / name)
+    weights = TESTBED_SOURCE / "weights"
+    for name in TESTBED_MODELS.values():
+        if not (weights / name).is_file():
+            raise ServerError(f"{weights / name} is missing: `python dev.py train` makes it.")
+    folders = {name: folder for folder, name in TESTBED_MODELS.items()} | dict.fromkeys(NOT_MODELS)
+    for file in weights.glob("*.safetensors"):
+        if folder := folders.get(file.name, "diffusion_models"):
+            place(file, base / "models" / folder / file.name)
 
 
 def free_port() -> int:
