@@ -10,6 +10,7 @@
     python dev.py bench [...]  what a negative costs, VSF and others side by side
     python dev.py evidence [...]  VSF and its rivals over the testbed, strength by strength
     python dev.py thumbnails   makes the pictures of the template cards again
+    python dev.py help-pictures  makes the pictures of the nodes' help pages again
     python dev.py setup        the set-up alone
 
 Set-up (tools/dev_setup.py) makes .venv here and puts ComfyUI into a cache folder outside the clone. Environment variables that
@@ -96,6 +97,7 @@ COMMANDS = {
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),
     "thumbnails": script("tools", "thumbnails.py"),
+    "help-pictures": script("tools", "help_pictures.py"),
     "setup": only_setup,
 }
 

@@ -29,6 +29,10 @@ class Shape(NamedTuple):
         """Name and type of the inputs that are not widgets."""
         return [(name, kind) for name, kind in _pairs(self.inputs) if kind.isupper()]
 
+    def gives(self) -> list[tuple[str, str]]:
+        """Name and type of the outputs."""
+        return _pairs(self.outputs)
+
     def widgets(self) -> list[str]:
         """The names of the widgets."""
         return [name for name, kind in _pairs(self.inputs) if kind.islower()]
@@ -135,7 +139,7 @@ class Graph:
             "order": len(self.nodes),
             "mode": 0,
             "inputs": [{"name": name, "type": wanted, "link": None} for name, wanted in shape.sockets()],
-            "outputs": [{"name": name, "type": given, "links": []} for name, given in _pairs(shape.outputs)],
+            "outputs": [{"name": name, "type": given, "links": []} for name, given in shape.gives()],
             "properties": properties,
             "widgets_values": list(widgets),
         }

@@ -1,4 +1,4 @@
-"""Write the workflows that the repository has: workflows/*.json and the testbed's demo.
+"""Write the workflows that the repository has: workflows/*.json, the testbed's demo and the subgraph blueprint.
 
     python tools/write_workflows.py
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import blueprint
 import testbed_workflows
 from build_workflows import ROOT, WORKFLOWS, build
 from recipes import RECIPES
@@ -15,7 +16,8 @@ from workflow_graph import dump
 
 def files() -> dict[Path, str]:
     """Every file, with its text."""
-    return {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in RECIPES} | testbed_workflows.demo_files()
+    workflows = {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in RECIPES}
+    return workflows | testbed_workflows.demo_files() | blueprint.files()
 
 
 def main() -> None:

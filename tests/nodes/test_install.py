@@ -28,7 +28,8 @@ NEEDED = {  # folders -> kinds of files in them
     "nodes/glue/*": {".py"},
     "vsf_core": {".py"},
     "locales/*": {"nodeDefs.json"},
-    "web/docs": {".md"},
+    "subgraphs": {".json"},
+    "web/docs": {".md", ".jpg"},
     "workflows": {".json", ".jpg"},
 }
 SECURITY_RULES = "S102,S307,E702"  # comfy-cli's `node validate`

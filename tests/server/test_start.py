@@ -8,6 +8,7 @@ import shutil
 import urllib.error
 from pathlib import Path
 
+import blueprint
 import pytest
 from comfy_server import PACK, PACK_SOURCE, ROOT, SHIPPED, ComfyServer
 from recipes import RECIPES
@@ -94,6 +95,39 @@ def test_templates_with_thumbnails(server: ComfyServer) -> None:
         assert server.get(f"{address}.jpg").startswith(b"\xff\xd8\xff"), "not a JPEG"
 
 
+def check_blueprint(server: ComfyServer, folder: str) -> None:
+    """ComfyUI serves it as this pack's, and its content is what tools/blueprint.py builds. A bad one greets every user with
+    a red toast: test_browser.py opens it."""
+    found = {key: entry for key, entry in server.get_json("/global_subgraphs").items() if entry["source"] == "custom_node"}
+    [(key, entry)] = found.items()
+    assert entry["name"] == blueprint.NAME and entry["info"] == {"node_pack": f"custom_nodes.{folder}"}
+    assert json.loads(server.get_json(f"/global_subgraphs/{key}")["data"]) == blueprint.build()
+
+
+def test_blueprint(server: ComfyServer) -> None:
+    check_blueprint(server, PACK)
+
+
+def test_the_blueprints_wires_are_the_nodes_own(object_info: dict) -> None:
+    """Each input and output of its nodes is there, in the node's order, and of the node's type."""
+    [subgraph] = blueprint.build()["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in subgraph["nodes"]}
+    for node in nodes.values():
+        info = object_info[node["type"]]
+        spec = info["input"].get("required", {}) | info["input"].get("optional", {})
+        assert [(one["name"], one["type"]) for one in node["inputs"]] == [
+            (name, spec[name][0]) for name in info["input_order"]["required"]
+        ]
+        assert [one["type"] for one in node["outputs"]] == info["output"]
+    for link in subgraph["links"]:
+        ends = [(link["origin_id"], link["origin_slot"], "outputs"), (link["target_id"], link["target_slot"], "inputs")]
+        for node, slot, side in ends:
+            own = {"outputs": "inputs", "inputs": "outputs"}[side]
+            end = nodes[node][side][slot] if node in nodes else subgraph[own][slot]
+            assert end["type"] == link["type"]
+            assert link["id"] in (end.get("linkIds") or end.get("links") or [end.get("link")])
+
+
 def test_the_testbed_is_not_in_the_pack(server: ComfyServer) -> None:
     """The demo's card comes from the testbed's mini pack."""
     assert set(server.get_json("/api/workflow_templates")["vsf-testbed"]) == {"VSF demo"}
@@ -113,6 +147,7 @@ def test_shipped_files_alone_under_another_name(tmp_path: Path) -> None:
         assert complaints(server.start_log) == []
         check_nodes(server.get_json("/object_info"))
         check_docs(server, folder)
+        check_blueprint(server, folder)
         assert set(server.get_json("/api/workflow_templates")[folder]) == TEMPLATES
         with pytest.raises(urllib.error.HTTPError):
             server.get(f"/extensions/{PACK}/docs/VSFGuidance.md")

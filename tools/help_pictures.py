@@ -1,0 +1,90 @@
+"""Make the pictures of the nodes' help pages, web/docs/*.jpg: the testbed's, in the real ComfyUI.
+
+    python dev.py help-pictures
+
+Each row is one prompt and seed: without a negative, at the starting value, and at a value that is too high. No words in them,
+so that every language's page shows the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import testbed_workflows
+from build_workflows import WITH, WITHOUT
+from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer
+from PIL import Image
+
+FOLDER = ROOT / "web" / "docs"
+SIDE, GAP = 192, 4
+Picture = Image.Image
+
+
+class Row(NamedTuple):
+    """One prompt with its negative and seed."""
+
+    pair: tuple[str, str]
+    seed: int
+
+
+class Page(NamedTuple):
+    """A node's picture: the setting, its two values, and the rows."""
+
+    setting: str
+    values: tuple[float, float]
+    rows: tuple[Row, ...]
+
+
+CAR, HOUSE, CLOCK = testbed_workflows.PAIRS[0], testbed_workflows.PAIRS[1], ("a red clock in the center, day", "hands")
+PAGES = {  # the page says what they show
+    "VSFPrompt": Page("strength", (1.0, 3.0), (Row(CAR, 7), Row(CLOCK, 7))),
+    "VSFGuidance": Page("scale", (testbed_workflows.SCALE, 4.0), (Row(CAR, 8), Row(HOUSE, 8))),
+}
+
+
+def pictures(server: ComfyServer, info: dict, node: str, page: Page, row: Row) -> list[Picture]:
+    """Without, and at each value."""
+    prompt = testbed_workflows.to_api(testbed_workflows.demo(*row), info)
+    if node == "VSFGuidance":
+        prompt = testbed_workflows.paper_form(prompt)
+    found = []
+    for value in page.values:
+        changed = copy.deepcopy(prompt)
+        for entry in changed.values():
+            if entry["class_type"] == node:
+                entry["inputs"][page.setting] = value
+        files = {changed[number]["_meta"]["title"]: saved[0] for number, saved in server.run(changed).items()}
+        wanted = [WITHOUT, WITH] if not found else [WITH]
+        found += [Image.open(io.BytesIO(files[title])).convert("RGB") for title in wanted]
+    return found
+
+
+def sheet(rows: list[list[Picture]]) -> Picture:
+    """All of a page's pictures."""
+    pitch = SIDE + GAP
+    image = Image.new("RGB", (len(rows[0]) * pitch - GAP, len(rows) * pitch - GAP), "white")
+    for down, row in enumerate(rows):
+        for across, picture in enumerate(row):
+            image.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (across * pitch, down * pitch))
+    return image
+
+
+def main() -> int:
+    """Run them and write the files."""
+    temporary = tempfile.TemporaryDirectory(prefix="vsf-help-", ignore_cleanup_errors=True)
+    with temporary as folder, ComfyServer(Path(folder), {PACK: PACK_SOURCE}) as server:
+        info = server.get_json("/object_info")
+        for node, page in PAGES.items():
+            path = FOLDER / f"{node}.jpg"
+            sheet([pictures(server, info, node, page, row) for row in page.rows]).save(path, quality=85, optimize=True)
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
