@@ -6,6 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vsf_core.schedule import MOST, SHAPES, Curve, read_curve
+
 
 def times() -> list[io.Float.Input]:
     """When to act, as parts of the sampling."""
@@ -13,6 +15,31 @@ def times() -> list[io.Float.Input]:
                            tooltip="Where in the sampling to begin. 0 is the first step."),
             io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
                            tooltip="Where in the sampling to stop. 1 is after the last step.")]
+
+
+def curve_input() -> io.String.Input:
+    return io.String.Input("curve", default="constant", optional=True, advanced=True,
+                           tooltip=f"How strong over the sampling: {', '.join(f'`{name}`' for name in SHAPES)}; or times and "
+                                   "factors such as `0:1, 0.5:1, 1:0`, where 0 is the start, 1 the end, and a factor up to "
+                                   f"{MOST:g}.")
+
+
+def in_time(start_percent: Any, end_percent: Any) -> tuple[float, float]:
+    """When to act. Raises ValueError, for the user to read, for what is no time."""
+    start, end = in_range("start_percent", start_percent, 1.0), in_range("end_percent", end_percent, 1.0)
+    if start > end:
+        raise ValueError(f"VSF: set start_percent below end_percent. Expected a time in which to act, found {start:g} to "
+                         f"{end:g}.")
+    return start, end
+
+
+def over_time(name: str, strength: float, curve: Any) -> tuple[float, Curve | None, str]:
+    """A strength and what it is times over the sampling, None for the same all the time; and why it is off, "" if it is not.
+    name: of the strength. Raises ValueError, for the user to read, for what is no curve."""
+    read = read_curve(curve)
+    if read.constant is None:
+        return strength, read, "" if strength else f"{name} 0"
+    return strength * read.constant, None, f"{name} 0" if not strength else "" if read.constant else "its curve is 0"
 
 
 def in_range(name: str, value: Any, most: float) -> float:

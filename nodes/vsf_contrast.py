@@ -1,15 +1,18 @@
 """VSF Contrast: VSF Prompt's rule for prompts that other nodes encode (vsf_core/contrast.py)."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, context_prompts
+from .glue.reading.fit import check_fit
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import in_range, times
+from .inputs import curve_input, in_range, in_time, over_time, times
 
 
 class VSFContrast(io.ComfyNode):
@@ -31,19 +34,24 @@ class VSFContrast(io.ComfyNode):
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
                 *times(),
+                curve_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
         )
 
     @classmethod
-    def execute(cls, model, context, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
-        strength = in_range("strength", strength, MAX_STRENGTH)
-        if not strength:
-            say(node_id(cls), "off: strength 0")
+    def execute(cls, model, context, strength: float, start_percent: float, end_percent: float,
+                curve: str = "constant") -> io.NodeOutput:
+        start, end = in_time(start_percent, end_percent)
+        strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
+        if off:
+            say(node_id(cls), f"off: {off}")
             return io.NodeOutput(model)
-        find_family(model.model)
-        contexts = context_prompts(context, strength, start_percent, end_percent, node_id(cls))
+        family = find_family(model.model)
+        contexts = [replace(c, curve=times) for c in context_prompts(context, strength, start, end, node_id(cls))]
+        for prompt in contexts:
+            check_fit(prompt, family, model.model, "encode `context` again, in another precision if need be")
         return io.NodeOutput(attach(model, contexts) if contexts else model)
 
 

@@ -1,17 +1,20 @@
 """VSF Prompt: a prompt and what must not be in the picture, in one node (vsf_core/contrast.py)."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, in_context
+from .glue.reading.fit import check_fit
 from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import in_range
+from .inputs import curve_input, in_range, over_time
 
 
 class VSFPrompt(io.ComfyNode):
@@ -38,6 +41,7 @@ class VSFPrompt(io.ComfyNode):
                                         "left out. Empty is off."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
+                curve_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1."),
@@ -46,21 +50,21 @@ class VSFPrompt(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, clip, prompt: str, negative: str, strength: float) -> io.NodeOutput:
+    def execute(cls, model, clip, prompt: str, negative: str, strength: float, curve: str = "constant") -> io.NodeOutput:
         if clip is None:
             raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
                              "one in `clip`, found none.")
         if not isinstance(prompt, str) or not isinstance(negative, str):
             raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
                              f"{type(prompt).__name__} and {type(negative).__name__}.")
-        strength = in_range("strength", strength, MAX_STRENGTH)
-        find_family(model.model)  # say that a model cannot do it even when the negative is empty
+        strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
+        family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
         prompt, inline = taken_out(prompt)
         found = []
-        said = [] if strength else ["off: strength 0"]
+        said = [f"off: {off}"] if off else []
         if has_negative_weight(prompt):
             said.append("a negative weight in the prompt is left to the text encoder: write that part without brackets inside")
-        for line, weight in (*negatives_of(negative), *inline) if strength else ():
+        for line, weight in (*negatives_of(negative), *inline) if not off else ():
             text, left_out = without_repeats(prompt, line)
             if left_out:
                 read = f'is read as "{text}"' if text else "is off"
@@ -77,6 +81,9 @@ class VSFPrompt(io.ComfyNode):
             said.append("not sampled yet: connect both outputs to the sampler")
         say(node, "\n".join(said))
         positive, contexts = in_context(clip, prompt, found, node, told)
+        contexts = [replace(context, curve=times) for context in contexts]
+        for context in contexts:
+            check_fit(context, family, model.model, "load the text encoder in another precision")
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
 
 

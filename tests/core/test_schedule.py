@@ -4,6 +4,7 @@ import math
 
 import comfy.model_sampling
 import pytest
+import times
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,20 +42,6 @@ def test_whether_a_step_may_be_off(text, rests):
     assert read_curve(text).rests is rests
 
 
-class Times:
-    """time -> sigma by bisection of ComfyUI's percent_to_sigma, in the place of our table."""
-
-    def __init__(self, sampling) -> None:
-        self.sampling = sampling
-
-    def time(self, sigma: float) -> float:
-        low, high = 0.0, 1.0
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.sampling.percent_to_sigma(middle) > sigma else (low, middle)
-        return (low + high) / 2
-
-
 @functools.cache
 def samplings() -> dict[str, object]:
     flow = {f"flow, shift {shift:g}": comfy.model_sampling.ModelSamplingDiscreteFlow() for shift in (1.0, 3.0, 12.0)}
@@ -68,13 +55,12 @@ def samplings() -> dict[str, object]:
 def test_by_noise_level(name):
     """Between the table's levels too, for every kind of model sampling; at a curve's points exactly."""
     sampling = samplings()[name]
-    times = Times(sampling)
     curve = read_curve("0:1, 0.3:0.2, 0.71:0.9, 1:0")
     by_level = by_sigma(curve, sampling.percent_to_sigma)
     tolerance = 2e-3 if name == "eps" else 2e-4
     for time in torch.linspace(0.03, 0.97, 48).tolist():
         sigma = torch.tensor(float(sampling.percent_to_sigma(time)))
-        assert float(by_level.at(sigma)) == pytest.approx(curve.at(times.time(float(sigma))), abs=tolerance)
+        assert float(by_level.at(sigma)) == pytest.approx(curve.at(times.time_of(float(sigma), sampling)), abs=tolerance)
     for time, factor in curve.points[1:-1]:
         assert float(by_level.at(torch.tensor(float(sampling.percent_to_sigma(time))))) == pytest.approx(factor, abs=1e-6)
 

@@ -2,6 +2,7 @@
 says (tests/helpers/context_reference.py)."""
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,6 +10,7 @@ import cases
 import comfy.samplers
 import context_reference as reference
 import pytest
+import times
 import tiny
 import torch
 from cases import Case
@@ -19,6 +21,7 @@ from vsf_pack.nodes.glue.sampling import run
 from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.vsf_core.dense import vsf_attention_dense
+from vsf_pack.vsf_core.schedule import read_curve
 
 POSITIVE, PADDING = 7, 2
 TEXT_OPTIONS = ("conditioning_llama3", "conditioning_mt5xl", "t5xxl_ids", "t5xxl_weights", "text_input_ids")
@@ -148,6 +151,31 @@ def test_context_equals_the_reference(case, setting):
     truth = expected(case.name, setting)
     assert relative_error(out, truth) <= 1e-5
     assert relative_error(plain(case.name, batch, cfg), truth) >= 1e-3, "the context must matter, or nothing is proved"
+
+
+OF_MANY_KINDS = ["sd3", "flux1", "flux2", "qwen-image", "lumina2", "hidream-i1", "kandinsky5", "sd1.5", "wan2.1-t2v", "krea2"]
+
+
+@pytest.mark.parametrize("name", OF_MANY_KINDS)
+def test_a_curve_equals_the_reference(name):
+    """At each noise level the strength is so many times its own; one that the cap does not hide."""
+    case = cases.BY_NAME[name]
+    points = [(0.0, 0.4), (0.3, 1.0), (1.0, 0.2)]
+    words = words_of(case, "words")
+    rows, options = context_of(case, 52, words)
+    curve = read_curve(", ".join(f"{time}:{factor}" for time, factor in points))
+
+    def sampled(curve: Any) -> torch.Tensor:
+        return sample_pack(case, [dataclasses.replace(given(case, words, rows, options, 0.06), curve=curve)], 1)
+    model = cases.load(name, torch.float64)
+    sampling = model.get_model_object("model_sampling")
+    patched = reference.patch(case, model, words, [0.06],
+                              factor=lambda sigma: times.factor(points, times.time_of(sigma, sampling)))
+    guider = reference.Branches(patched)
+    guider.set_branches(case.conditioning(POSITIVE, 1), [[[rows, options]]], case.conditioning(4, 2), 1.0)
+    truth = sample(case, guider, 1)
+    assert relative_error(sampled(curve), truth) <= 1e-5
+    assert relative_error(sampled(None), truth) >= 1e-4
 
 
 @pytest.mark.parametrize("mutant", [*reference.MUTANTS, "positions"])

@@ -8,6 +8,7 @@ from typing import Any
 import cases
 import comfy.hooks
 import comfy.supported_models
+import encoders
 import pytest
 import tiny
 import torch
@@ -16,6 +17,8 @@ from comfy.model_patcher import ModelPatcher
 from vsf_pack.nodes.glue.families import FAMILIES, find_family
 from vsf_pack.nodes.glue.families.widths import text_width
 from vsf_pack.nodes.glue.reading.conditioning import WORDS, without_padding
+from vsf_pack.nodes.vsf_contrast import VSFContrast
+from vsf_pack.nodes.vsf_prompt import VSFPrompt
 
 POSITIVE = tiny.conditioning(7, 1)
 NAN, INF = float("nan"), float("inf")
@@ -63,7 +66,7 @@ def hooked(strength_model: float) -> list:
     ([[torch.ones(1, 3, 24), {"mask": torch.ones(1, 8, 8)}]], r"limited to a region \(mask\)"),
     ([[torch.ones(1, 3, 24), {"strength": -1.0}]], "set `strength` of the prompt in `negative` .*, found -1.0"),
     ([[torch.ones(1, 3, 24), {"strength": "1"}]], "set `strength` of the prompt in `negative` .*, found '1'"),
-    ([[torch.ones(1, 3, 24), {"strength": 6.0}]], "lower `scale` or the strength of `negative`. .* at most 10 .*, found 12"),
+    ([[torch.ones(1, 3, 24), {"strength": 6.0}]], "lower `scale`, its `curve` or the strength .* at most 10 .*, found 12"),
     ([[torch.ones(1, 3, 24), {"start_percent": NAN}]], "set `start_percent` of the prompt in `negative` .*, found nan"),
     ([[torch.ones(1, 3, 24), {WORDS: "3"}]], "Expected a number of words in vsf_words, found '3'"),
     (hooked(1.0), r"take the hooks off `negative` .* found hooks on the model \(WeightHook\)"),
@@ -117,6 +120,23 @@ def test_width_of_another_text_encoder(case):
     with pytest.raises(ValueError, match="^VSF: encode the negative with the text encoder .CLIP. of this model. Expected a "
                                          f"negative of width {case.width}, .* found {case.width + 8}"):
         vsf.guide(model, [[tokens, {**case.options(5, 2), WORDS: 5}]])
+
+
+@pytest.mark.parametrize("name", ["flux1", "sd1.5", "qwen-image"])
+def test_contexts_that_do_not_fit(name):
+    """As a negative, at VSF Contrast and VSF Prompt too; and a window that ends before it begins."""
+    case = cases.BY_NAME[name]
+    model, (tokens, options) = cases.load(name), case.conditioning(5, 2)[0]
+    wide = [[tiny.tokens(5, 2, width=case.width + 8), options]]
+    with pytest.raises(ValueError, match=f"^VSF: encode the negative with .* width {case.width}, .* found {case.width + 8}"):
+        VSFContrast.execute(model, wide, 1.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"^VSF: encode `context` again.* Expected values up to 1e\+09, .*, found 1e\+30"):
+        VSFContrast.execute(model, [[tokens / tokens.abs().max() * 1e30, options]], 1.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="^VSF: set start_percent below end_percent. .* found 0.6 to 0.5"):
+        VSFContrast.execute(model, [[tokens, options]], 1.0, 0.6, 0.5)
+    clip = encoders.build(encoders.ENCODERS["PixArt, Chroma"], embedding_directory="")
+    with pytest.raises(ValueError, match=f"^VSF: encode the negative with .* width {case.width}, .* found 64"):
+        VSFPrompt.execute(model, clip, "a red apple", "table", 1.0)
 
 
 def test_width_that_only_the_positive_tells():
@@ -211,7 +231,7 @@ def test_one_line_says_what_acts(model, caplog):
     with caplog.at_level(logging.INFO, "vsf"):
         tiny.sample(vsf.guide(vsf.guide(model, vsf.negative(5), 2.0, 0.3), vsf.negative(3), 1.5), POSITIVE)
     lines = [r.message for r in caplog.records if r.name == "vsf"]
-    assert lines == ["VSF: acted in 2 of 2 steps on 5 tokens\nacted in 2 of 2 steps on 3 tokens"]
+    assert lines == ["VSF: negative 1 acted in 2 of 2 steps on 5 tokens\nnegative 2 acted in 2 of 2 steps on 3 tokens"]
 
 
 def test_padding_of_an_ordinary_text_encode_node(caplog):

@@ -14,7 +14,7 @@ Letters of tokens are those of reference.py: P, I and B.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +127,10 @@ def branched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: str, cols:
     return torch.cat([out[branch] for branch in order])
 
 
-def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequence[float], rules: Rules = TRUTH) -> Any:
+def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequence[float], rules: Rules = TRUTH,
+          factor: Callable[[float], float] = lambda sigma: 1.0) -> Any:
     """A clone of a case's model in float64, which keeps the branches of a call together. words: which tokens of the prompt are
-    words, by the option of its conditioning that holds them."""
+    words, by the option of its conditioning that holds them. factor: of every strength."""
     patched = model.clone()
 
     def apply_model(executor: Any, x: torch.Tensor, t: torch.Tensor, c_concat: Any, context: torch.Tensor, control: Any,
@@ -141,6 +142,7 @@ def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequ
                                  branches=len(order))
         lengthen, kinds = case.branches or (case.lengthen, case.kinds)
         lengthen(call)
+        by_now = [strength * factor(float(t[0])) for strength in strengths]
         fade = min(1.0, (noise_share(executor.class_obj.model_sampling, t) / 0.75) ** 2) if rules.fades else 1.0
 
         def override(func: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, mask: Any = None,
@@ -152,7 +154,7 @@ def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequ
             if found is None or not has_contexts or (case.refines_apart and "I" not in found[0]):
                 out = attention(q, k, v, mask, scale)
             else:
-                out = branched(q, k, v, *found, mask, scale, order, strengths, fade, rules)
+                out = branched(q, k, v, *found, mask, scale, order, by_now, fade, rules)
             return (out if skip_output_reshape else out.transpose(1, 2).flatten(2)).to(model.model.get_dtype_inference())
 
         call.options["optimized_attention_override"] = override

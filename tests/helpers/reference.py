@@ -106,6 +106,7 @@ class RefNegative:
     alpha: float
     beta: float = 0.0
     active: Callable[[float], bool] = lambda sigma: True
+    factor: Callable[[float], float] = lambda sigma: 1.0  # of alpha
     options: dict[str, Any] = field(default_factory=dict)  # the rest of its conditioning
 
 
@@ -272,7 +273,8 @@ def patch(model, *all_negatives: RefNegative, positive_index: int = 0, lengthen:
     def apply_model(executor, x, t, c_concat, context, control, options, **conds):
         chunks = options["cond_or_uncond"]
         is_positive = [index == positive_index for index in chunks for _ in range(len(x) // len(chunks))]
-        negatives = [n for n in all_negatives if n.active(float(t[0]))]
+        negatives = [dataclasses.replace(n, alpha=n.alpha * n.factor(float(t[0]))) for n in all_negatives
+                     if n.active(float(t[0]))]
         if not any(is_positive):
             negatives = []
         call = RefCall(executor.class_obj, x, {"c_crossattn": context, **conds}, negatives, dict(options))

@@ -58,6 +58,15 @@ def test_what_was_left_out_stands_there_after_the_run_too(chroma, said):
     assert after.startswith(left_out + "acted in 2 of 2 steps on ")
 
 
+def test_each_line_is_named_after_the_run(chroma, said):
+    """Where there are several; their steps are their own."""
+    case, model, clip = chroma
+    model, positive = VSFPrompt.execute(model, clip, "a red apple", "table\nsmall red tree:0.5\n", 1.0).args
+    case.sample(model, positive)
+    table, tree = said()[-1].splitlines()[-2:]
+    assert table.startswith('"table" acted in 2 of 2 steps on ') and tree.startswith('"small tree" acted in 2 of 2 steps on ')
+
+
 @pytest.mark.parametrize(("prompt", "negative", "found"), [
     ("a red apple", "", "off: no negative"),
     ("a red apple", "apple", '"apple" is off: the prompt has apple itself'),

@@ -10,6 +10,7 @@ import comfy.hooks
 import torch
 from torch import Tensor
 
+from ....vsf_core.schedule import Curve
 from ..said import say
 from . import made
 from .tokens import known_rows
@@ -39,7 +40,8 @@ class NegativePrompt:
     """One negative and its settings. tokens: (1 or B, LN, C) text encoder output without padding.
 
     options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
-    node: the id of the node in the graph that it comes from, which shows what it did.
+    node: the id of the node in the graph that it comes from, which shows what it did. curve: what its scale is times over the
+    sampling.
     """
     tokens: Tensor
     scale: float
@@ -48,6 +50,7 @@ class NegativePrompt:
     end_percent: float
     options: dict[str, Any] = field(default_factory=dict)
     node: str | None = None
+    curve: Curve | None = None
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....vsf_core.schedule import Curve
 from .conditioning import MASKED_BY, WORDS, negative_prompts
 from .lines import joined
 from .tokens import Tokens, known_rows, real_rows, real_rows_of_others, tokenize
@@ -26,8 +27,8 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled. node: as in NegativePrompt; told: what
-    that has said before the run, and says again after it.
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve: as in NegativePrompt; told:
+    what the node has said before the run, and says again after it; name: what to call it there.
     """
     tokens: Tensor
     strength: float = 0.0
@@ -39,6 +40,8 @@ class ContextPrompt:
     words: Words = field(default_factory=dict)
     node: str | None = None
     told: str = ""
+    curve: Curve | None = None
+    name: str = ""
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
         """Whether an entry of a run's conditionings holds the prompt that this is the context of, once or in each row of a
@@ -101,7 +104,8 @@ def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
             if TEXT_ROWS not in words or TEXT_ROWS not in own:
                 words = own = {}
             start, end = others.get("clip_start_percent", 0.0), others.get("clip_end_percent", 1.0)
-            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node, told))
+            contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node, told,
+                                          name=negative))
     return positive, contexts
 
 

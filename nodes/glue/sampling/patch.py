@@ -13,6 +13,7 @@ Nothing is written on the model or on anything else that outlives the run.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from ....vsf_core.contrast import fade, noise_share
 from ....vsf_core.layout import Context, Negative
-from ....vsf_core.schedule import SigmaWindow
+from ....vsf_core.schedule import SigmaCurve, SigmaWindow, by_sigma
 from ..attention.override import OVERRIDE, VSFAttention
 from ..attention.positions import standing
 from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
@@ -121,7 +122,8 @@ class VSFPatch:
         device = guider.model_patcher.load_device  # once, and not in every step
         encoded = [{name: one_for_all(t).to(device) for name, t in encoded_words(n, self.family, guider.inner_model).items()}
                    for n in self.negatives]
-        run = Run(windows, encoded, [{} for _ in encoded])
+        curves = [n.curve and by_sigma(n.curve, sampling.percent_to_sigma).to(device) for n in self.negatives]
+        run = Run(windows, curves, encoded, [{} for _ in encoded])
         positives = mark_positives(guider.conds["positive"], self.negatives, encoded, self.family, guider.inner_model)
         noted = remarks(guider.conds["positive"], self.negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
@@ -180,19 +182,20 @@ class VSFPatch:
                 for entries in conds]
 
     def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
-        always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 for n in self.negatives]
+        """The negatives that act in this step. Sigma is read, which waits for the device, only if one of them may be off in
+        some step: as ComfyUI itself does for conditionings with a time range (comfy/samplers.py, get_area_and_mult)."""
+        always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 and not (n.curve and n.curve.rests) for n in self.negatives]
         if all(always):
-            return tuple(range(len(always)))  # without reading sigma, which would wait for the device
-        sigma = float(timestep[0])
-        return tuple(c for c, whole in enumerate(always) if whole or sigma in run.windows[c])
+            return tuple(range(len(always)))
+        return tuple(c for c, whole in enumerate(always) if whole or run.acts(c, timestep[0]))
 
     def _tell(self, run: Run, positives: list[Positive], remarks: list[str]) -> None:
         """On each node, after a run, and in the log: what its negatives did, under what it has said before the run."""
         said: dict[str | None, list[str]] = {}
-        for c, (n, encoded) in enumerate(zip(self.negatives, run.encoded, strict=True)):
+        for c, (n, name, encoded) in enumerate(zip(self.negatives, _names(self.negatives), run.encoded, strict=True)):
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
-            text = ("off: with the prompt before it, it is the prompt and nothing more" if is_off else
-                    f"acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
+            text = (f"{name and name + 'is '}off: with the prompt before it, it is the prompt and nothing more" if is_off else
+                    f"{name}acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
             said.setdefault(n.node, [n.told] if isinstance(n, ContextPrompt) and n.told else []).append(text)
         for n, remark in zip(self.negatives, remarks, strict=True):
             said[n.node] += [remark] if remark and remark not in said[n.node] else []
@@ -231,7 +234,7 @@ class VSFPatch:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
         call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
                          transformer_options=transformer_options, words=active.positive.words,
-                         settings=_at_noise(active.settings, t, executor.class_obj))
+                         settings=_at_noise(active, t, executor.class_obj))
         if call.context is None:
             raise ValueError("VSF: connect a positive prompt, or bypass the VSF node. Expected a model that takes text, found "
                              "a call without text.")
@@ -254,16 +257,36 @@ class VSFPatch:
         return out
 
 
+def _names(negatives: Sequence[Prompt]) -> list[str]:
+    """How to begin a line about each on its node: with its own text, or its number; with nothing where it is the only one."""
+    seen: Counter[str | None] = Counter()
+    together = Counter(n.node for n in negatives)
+    names = []
+    for n in negatives:
+        seen[n.node] += 1
+        own = f'"{n.name}"' if isinstance(n, ContextPrompt) and n.name else f"negative {seen[n.node]}"
+        names.append(f"{own} " if together[n.node] > 1 else "")
+    return names
+
+
 def _settings(prompt: Prompt) -> Negative | Context:
     return Negative(prompt.scale, prompt.bias) if isinstance(prompt, NegativePrompt) else Context(prompt.strength)
 
 
-def _at_noise(settings: Settings, sigma: Tensor, base_model: Any) -> Settings:
-    """The settings with the contexts' fade at a noise level, (B,), which samplers give alike for all rows; on its device."""
-    if not any(isinstance(s, Context) for s in settings):
-        return settings
+def _at_noise(active: ActiveNegatives, sigma: Tensor, base_model: Any) -> Settings:
+    """The settings at a noise level, (B,), which samplers give alike for all rows: with the contexts' fade, and with the
+    strength or scale that its curve makes of each one's own. Tensors on sigma's device: nothing waits for it, and torch.compile
+    sees no new number in each step."""
+    if not any(isinstance(s, Context) for s in active.settings) and not any(active.run.curves):
+        return active.settings
     level = fade(noise_share(sigma[:1].float(), isinstance(base_model.model_sampling, IS_FLOW)))
-    return tuple(replace(s, fade=level) if isinstance(s, Context) else s for s in settings)
+
+    def at_noise(s: Negative | Context, curve: SigmaCurve | None) -> Negative | Context:
+        factor = 1.0 if curve is None else curve.to(sigma.device).at(sigma[0])
+        if isinstance(s, Context):
+            return replace(s, fade=level, strength=s.strength * factor)
+        return replace(s, alpha=s.alpha * factor)
+    return tuple(at_noise(s, active.run.curves[c]) for c, s in zip(active.numbers, active.settings, strict=True))
 
 
 def _asks_for_one_batch(model_options: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ....vsf_core.schedule import SigmaWindow
+from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import TEXT_ROWS, ContextPrompt, Words
@@ -49,9 +49,10 @@ class PositiveMark(comfy.conds.CONDConstant):
 
 @dataclass
 class Run:
-    """State of one sampling run. windows, encoded, kept: of each negative; kept: what its family's adapter keeps until the end
-    of the run."""
+    """State of one sampling run. windows, curves, encoded, kept: of each negative; kept: what its family's adapter keeps
+    until the end of the run."""
     windows: list[SigmaWindow]
+    curves: list[SigmaCurve | None]
     encoded: list[Encoded]
     kept: list[dict[Any, Any]]
     calls_seen: int = 0  # forwards in which our override was called
@@ -61,6 +62,11 @@ class Run:
     acting: set[int] = field(default_factory=set)  # negatives that were in a call of the model in this step
     acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
+
+    def acts(self, c: int, sigma: Tensor) -> bool:
+        """Whether negative c acts at a noise level, (): in its window, and where its curve is not 0. Waits for the device."""
+        curve = self.curves[c]
+        return float(sigma) in self.windows[c] and (curve is None or float(curve.at(sigma)) >= NOTHING)
 
 
 def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
