@@ -7,7 +7,7 @@ sequence, its positions and its own cache stay as they are.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ Lane = dict[Any, tuple[Tensor, Tensor]]
 @dataclass(frozen=True)
 class LaneLayout(Layout):
     """The picture's attention: its segments are the model's own keys, then one for each lane. queries: of a fixed length."""
-    lanes: tuple[Lane, ...] = ()
+    lanes: tuple[Lane, ...] = field(default=(), kw_only=True)
 
     def fits(self, queries: int, keys: int) -> bool:
         """Of the model's own call, which has no lanes."""
