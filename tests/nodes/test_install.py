@@ -30,6 +30,7 @@ NEEDED = {  # folders -> kinds of files in them
     "locales/*": {"nodeDefs.json"},
     "subgraphs": {".json"},
     "web/docs": {".md", ".jpg"},
+    "web/docs/*": {".md"},
     "workflows": {".json", ".jpg"},
 }
 SECURITY_RULES = "S102,S307,E702"  # comfy-cli's `node validate`

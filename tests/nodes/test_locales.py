@@ -4,6 +4,7 @@ There is no locales/en: it would stand over the nodes' own words.
 """
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import vsf
 
-LOCALES = Path(__file__).resolve().parents[2] / "locales"
+ROOT = Path(__file__).resolve().parents[2]
+LOCALES = ROOT / "locales"
 LANGUAGES = {"zh": r"[\u4e00-\u9fff]", "zh-TW": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7af]"}
 
 
@@ -38,3 +40,25 @@ def test_every_node_input_and_output_is_translated(language):
         for part in schema.inputs:
             examples = set(re.findall(r"`([a-z ,]+)`", part.tooltip)) - {"negative", "context"}
             assert examples <= set(re.findall(r"`([a-z ,]+)`", node["inputs"][part.id]["tooltip"])), (node_id, part.id)
+
+
+def test_help_pages_are_made_of_the_translations():
+    """Each node has its page in each language; a new input is on it as soon as it is translated."""
+    spec = importlib.util.spec_from_file_location("help_pages", ROOT / "tools" / "help_pages.py")
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    found = {path: path.read_text(encoding="utf-8") for path in (ROOT / "web" / "docs").glob("*/*.md")}
+    assert found == pages.files(), "run tools/help_pages.py"
+    docs = ROOT / "web" / "docs"
+    assert set(found) == {docs / node / f"{language}.md" for node in vsf.node_classes() for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("node_id", vsf.node_classes())
+def test_english_help_page(node_id):
+    """It names every input, shows only pictures that are there and small, and has no table: the side panel squeezes them."""
+    text = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    assert not re.search(r"^\|", text, re.M)
+    for part in vsf.node_classes()[node_id].GET_SCHEMA().inputs:
+        assert f"`{part.id}`" in text
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (ROOT / "web" / "docs" / name).stat().st_size < 60_000
