@@ -363,9 +363,9 @@ def evidence_of(options: argparse.Namespace) -> Evidence:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=5, help="report pairs of each subject (100 for a headline)")
+    parser.add_argument("--each", type=int, default=4, help="report pairs of each subject (100 for a headline)")
     parser.add_argument("--tuning-each", type=int, default=2, help="tuning pairs of each subject")
-    parser.add_argument("--calibration-each", type=int, default=20, help="pairs of each subject that say what is clean")
+    parser.add_argument("--calibration-each", type=int, default=16, help="pairs of each subject that say what is clean")
     parser.add_argument("--held-out-each", type=int, help=f"pairs of each subject for {HELD_OUT} (default: as the others)")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8], help="settings are chosen at the first of them")
     parser.add_argument("--architectures", nargs="+", choices=pipeline.SCALES, default=list(pipeline.SCALES))

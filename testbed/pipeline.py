@@ -74,6 +74,7 @@ class Pipeline:
             str(weights / "vsf_testbed_vae.safetensors"), safe_load=True, return_metadata=True
         )
         self.vae = comfy.sd.VAE(sd=vae, metadata=metadata)
+        self.vae.first_stage_model.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
     def encode(self, text: str) -> Conditioning:
         """CLIPTextEncode."""
@@ -117,7 +118,7 @@ class Pipeline:
             latents = latents * self.student.multiplier
         if latents.ndim == 5:
             latents = latents[:, :, 0]
-        pictures = torch.cat([self.vae.decode(latents[i : i + 32]) for i in range(0, len(latents), 32)])
+        pictures = torch.cat([self.vae.decode(latents[i : i + 8]) for i in range(0, len(latents), 8)])
         return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
     def round_trip(self, pictures: np.ndarray) -> np.ndarray:
