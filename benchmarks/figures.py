@@ -67,6 +67,19 @@ def overview(rows: Rows) -> list[str]:
     return table(["method", "setting", *(f"{a}, {steps} steps" for a, steps in kinds(rows))], lines)
 
 
+def headline(shared: Rows, stronger: Rows) -> list[str]:
+    """README's table: success at each number of steps, and at three times the strength; a column an architecture."""
+    steps = list(dict.fromkeys(r["steps"] for r in shared))
+
+    def value(rows: Rows, name: str, architecture: str, count: int) -> str:
+        found = [r for r in rows if (r["method"], r["architecture"], r["steps"]) == (name, architecture, count)]
+        return f"{found[0]['success']:.2f}" if found else "-"
+    lines = [[name, str(next(r for r in shared if r["method"] == name)["setting"]),
+              *(" / ".join([*(value(shared, name, a, count) for count in steps), value(stronger, name, a, steps[0])])
+                for a in dict.fromkeys(r["architecture"] for r in shared))] for name in names(shared)]
+    return table(["method", "setting", *dict.fromkeys(r["architecture"] for r in shared)], lines)
+
+
 def details(rows: Rows, reference: str) -> list[str]:
     """All that was counted, one table an architecture and number of steps."""
     lines: list[str] = []
@@ -144,7 +157,9 @@ def tables(results: dict[str, Any]) -> str:
              + ", ".join(f"{s['name']} {s['each']} (seed {s['seed']})" for s in sets) + ".", ""]
     shared, own = results["shared"], results["own"]
     for title, made in (
-            ("Success, one setting for all architectures", overview(shared)),
+            (f"Success at {' and '.join(str(steps) for steps in dict.fromkeys(r['steps'] for r in shared))} steps, one setting "
+             "for all architectures, and at three times the strength", headline(shared, results["stronger"])),
+            ("The same with 95 % intervals", overview(shared)),
             ("What was counted, one setting for all architectures", details(shared, reference)),
             ("Each method at its best setting for each architecture", details(own, reference)),
             ("Success by subject, each method at its best for the architecture", by_subject(own)),
