@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 from typing_extensions import override
 
 from .aliases import ALIASES
 from .glue.families import find_family
-from .glue.reading.contexts import MAX_STRENGTH, in_context
+from .glue.reading.contexts import MAX_STRENGTH, ContextPrompt, in_context
 from .glue.reading.fit import check_fit
 from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.reading.tokens import has_words, tokenize
@@ -51,40 +52,45 @@ class VSFPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, prompt: str, negative: str, strength: float, curve: str = "constant") -> io.NodeOutput:
-        if clip is None:
-            raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
-                             "one in `clip`, found none.")
-        if not isinstance(prompt, str) or not isinstance(negative, str):
-            raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
-                             f"{type(prompt).__name__} and {type(negative).__name__}.")
-        strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
         family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
-        prompt, inline = taken_out(prompt)
-        found = []
-        said = [f"off: {off}"] if off else []
-        if has_negative_weight(prompt):
-            said.append("a negative weight in the prompt is left to the text encoder: write that part without brackets inside")
-        for line, weight in (*negatives_of(negative), *inline) if not off else ():
-            text, left_out = without_repeats(prompt, line)
-            if left_out:
-                read = f'is read as "{text}"' if text else "is off"
-                said.append(f'"{line}" {read}: the prompt has {", ".join(left_out)} itself')
-            if not text or not weight or not has_words(clip, text, tokenize(clip, text)):
-                why = "its weight is 0" if text and not weight else "the text encoder makes nothing of it"
-                said += [] if left_out and not text else [f'"{line}" is off: {why}']
-                continue
-            found.append((text, strength * weight))
-        node = node_id(cls)
-        said += [] if said or found else ["off: no negative"]
-        told = "\n".join(said)
-        if found:
-            said.append("not sampled yet: connect both outputs to the sampler")
-        say(node, "\n".join(said))
-        positive, contexts = in_context(clip, prompt, found, node, told)
-        contexts = [replace(context, curve=times) for context in contexts]
+        positive, contexts = read(node_id(cls), clip, prompt, negative, strength, curve,
+                                  waiting="not sampled yet: connect both outputs to the sampler")
         for context in contexts:
             check_fit(context, family, model.model, "load the text encoder in another precision")
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
+
+
+def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any, curve: Any,
+         waiting: str) -> tuple[list[Any], list[ContextPrompt]]:
+    """The CONDITIONING of a prompt and its negatives, a line each; what becomes of each is said on the node, and `waiting` if
+    any is left. Raises ValueError, for the user to read, for inputs that are none."""
+    if clip is None:
+        raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
+                         "one in `clip`, found none.")
+    if not isinstance(prompt, str) or not isinstance(negative, str):
+        raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
+                         f"{type(prompt).__name__} and {type(negative).__name__}.")
+    strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
+    prompt, inline = taken_out(prompt)
+    found = []
+    said = [f"off: {off}"] if off else []
+    if has_negative_weight(prompt):
+        said.append("a negative weight in the prompt is left to the text encoder: write that part without brackets inside")
+    for line, weight in (*negatives_of(negative), *inline) if not off else ():
+        text, left_out = without_repeats(prompt, line)
+        if left_out:
+            as_what = f'is read as "{text}"' if text else "is off"
+            said.append(f'"{line}" {as_what}: the prompt has {", ".join(left_out)} itself')
+        if not text or not weight or not has_words(clip, text, tokenize(clip, text)):
+            why = "its weight is 0" if text and not weight else "the text encoder makes nothing of it"
+            said += [] if left_out and not text else [f'"{line}" is off: {why}']
+            continue
+        found.append((text, strength * weight))
+    said += [] if said or found else ["off: no negative"]
+    told = "\n".join(said)
+    say(node, "\n".join([*said, *([waiting] if found else [])]))
+    positive, contexts = in_context(clip, prompt, found, node, told)
+    return positive, [replace(context, curve=times) for context in contexts]
 
 
 NODES: list[type[io.ComfyNode]] = [VSFPrompt]

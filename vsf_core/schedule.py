@@ -1,7 +1,6 @@
 """When a negative acts, and how strongly: by its window and its curve over the sampling."""
 from __future__ import annotations
 
-import bisect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
     def at(self, time: float) -> float:
-        i = bisect.bisect_right(self.points, (time, float("inf")))
+        i = sum(t <= time for t, _ in self.points)
         if i == 0 or i == len(self.points):
             return self.points[max(i - 1, 0)][1]
         (t0, f0), (t1, f1) = self.points[i - 1:i + 1]

@@ -29,6 +29,11 @@ CONTRACT = {
         "outputs": ["MODEL"],
     },
     "VSFTextEncode": {"inputs": [("clip", "CLIP", None), ("text", "STRING", None)], "outputs": ["CONDITIONING"]},
+    "VSFConditioning": {
+        "inputs": [("clip", "CLIP", None), ("prompt", "STRING", None), ("negative", "STRING", None),
+                   ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None)],
+        "outputs": ["CONDITIONING"],
+    },
 }
 
 

@@ -19,6 +19,9 @@ Words = dict[str, Tensor]
 """Which rows of a conditioning are words, (rows,) bool: of its own tensor (TEXT_ROWS) and of options that are a conditioning
 too, by their name. Where a name is missing, all of them."""
 
+CARRIED = "vsf_negatives"
+"""Key in a CONDITIONING's options: its own negatives, a tuple of ContextPrompt."""
+
 MAX_STRENGTH = 3.0
 
 
@@ -28,7 +31,8 @@ class ContextPrompt:
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
     text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve: as in NegativePrompt; told:
-    what the node has said before the run, and says again after it; name: what to call it there.
+    what the node has said before the run, and says again after it; name: what to call it there. carried: whether it is that of
+    the conditionings alone that carry it (CARRIED), and of no other one with the same text.
     """
     tokens: Tensor
     strength: float = 0.0
@@ -42,10 +46,13 @@ class ContextPrompt:
     told: str = ""
     curve: Curve | None = None
     name: str = ""
+    carried: bool = False
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
         """Whether an entry of a run's conditionings holds the prompt that this is the context of, once or in each row of a
         batch; with other rows behind it or not (Concat, a style model's)."""
+        if self.carried and not any(n is self for n in positive.get(CARRIED, ())):
+            return False
         rows = positive.get(TEXT_ROWS)
         if self.prompt is None or not isinstance(rows, Tensor) or rows.shape[-1] != self.prompt.shape[-1]:
             return self.prompt is None

@@ -44,6 +44,7 @@ from .run import (
     Positive,
     Prompt,
     Run,
+    carried,
     encoded_words,
     mark_positives,
     one_for_all,
@@ -72,15 +73,22 @@ def attach(model: ModelPatcher, negatives: Sequence[Prompt],
     for name, make in object_patches(family, patched.model).items():
         if name not in patched.object_patches or earlier is None:
             _put(patched, name, make, patched.object_patches.get(name))
-    patched.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
-    patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, follow_model)
-    for level, wrapper in ((WrappersMP.SAMPLER_SAMPLE, patch.sampler_sample),
-                           (WrappersMP.PREDICT_NOISE, patch.predict_noise),
-                           (WrappersMP.CALC_COND_BATCH, patch.calc_cond_batch),
-                           (WrappersMP.APPLY_MODEL, patch.apply_model)):
+    for event, callback in ((CallbacksMP.ON_CLONE, follow_model), (CallbacksMP.ON_PREPARE_STATE, check_begun)):
+        patched.remove_callbacks_with_key(event, KEY)
+        patched.add_callback_with_key(event, KEY, callback)
+    for level, wrapper in patch.wrappers.items():
         patched.remove_wrappers_with_key(level, KEY)
         patched.add_wrapper_with_key(level, KEY, wrapper)
     return patched
+
+
+def check_begun(patcher: ModelPatcher, timestep: Tensor, model_options: dict[str, Any] | None = None) -> None:
+    """ON_PREPARE_STATE, a call of the model is to come: raise where no run of ours has begun, as on the second model of core's
+    DualModelGuider, which is sampled by the first one's wrappers. model_options: of the run; older ComfyUIs do not tell."""
+    if model_options is not None and KEY not in model_options:
+        raise ValueError("VSF: put the VSF node on the model that samples the positive prompt (the guider's first `model`), or "
+                         "bypass it. Expected a sampling run that VSF can see, found one that uses this model for something "
+                         "else.")
 
 
 def _put(patcher: ModelPatcher, name: str, make: Callable[[Any], Any], others: Any) -> None:
@@ -110,22 +118,28 @@ class VSFPatch:
     negatives: tuple[Prompt, ...]
     attention: Callable[..., VSFAttention] = VSFAttention
 
+    @property
+    def wrappers(self) -> dict[str, Callable[..., Any]]:
+        """Its wrapper at each level."""
+        return {WrappersMP.SAMPLER_SAMPLE: self.sampler_sample, WrappersMP.PREDICT_NOISE: self.predict_noise,
+                WrappersMP.CALC_COND_BATCH: self.calc_cond_batch, WrappersMP.APPLY_MODEL: self.apply_model}
+
     def sampler_sample(self, executor: Callable[..., Any], guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
                        *args: Any, **kwargs: Any) -> Any:
         """Begin a run: find the positive conditionings and turn percents into noise levels."""
         if "positive" not in guider.conds:
             raise ValueError("VSF: use a guider with a positive input. Expected a guider with a positive conditioning, found "
                              f"{type(guider).__name__} with {sorted(guider.conds)}.")
-        sampling = guider.inner_model.model_sampling
+        sampling, negatives = guider.inner_model.model_sampling, (*self.negatives, *carried(guider.conds["positive"]))
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
-                   for n in self.negatives]
+                   for n in negatives]
         device = guider.model_patcher.load_device  # once, and not in every step
         encoded = [{name: one_for_all(t).to(device) for name, t in encoded_words(n, self.family, guider.inner_model).items()}
-                   for n in self.negatives]
-        curves = [n.curve and by_sigma(n.curve, sampling.percent_to_sigma).to(device) for n in self.negatives]
-        run = Run(windows, curves, encoded, [{} for _ in encoded])
-        positives = mark_positives(guider.conds["positive"], self.negatives, encoded, self.family, guider.inner_model)
-        noted = remarks(guider.conds["positive"], self.negatives, positives, self.family)
+                   for n in negatives]
+        curves = [n.curve and by_sigma(n.curve, sampling.percent_to_sigma).to(device) for n in negatives]
+        run = Run(negatives, windows, curves, encoded, [{} for _ in encoded])
+        positives = mark_positives(guider.conds["positive"], negatives, encoded, self.family, guider.inner_model)
+        noted = remarks(guider.conds["positive"], negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
             log.warning("VSF: %s.", remark)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
@@ -184,7 +198,7 @@ class VSFPatch:
     def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
         """The negatives that act in this step. Sigma is read, which waits for the device, only if one of them may be off in
         some step: as ComfyUI itself does for conditionings with a time range (comfy/samplers.py, get_area_and_mult)."""
-        always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 and not (n.curve and n.curve.rests) for n in self.negatives]
+        always = [n.start_percent <= 0.0 and n.end_percent >= 1.0 and not (n.curve and n.curve.rests) for n in run.negatives]
         if all(always):
             return tuple(range(len(always)))
         return tuple(c for c, whole in enumerate(always) if whole or run.acts(c, timestep[0]))
@@ -192,12 +206,12 @@ class VSFPatch:
     def _tell(self, run: Run, positives: list[Positive], remarks: list[str]) -> None:
         """On each node, after a run, and in the log: what its negatives did, under what it has said before the run."""
         said: dict[str | None, list[str]] = {}
-        for c, (n, name, encoded) in enumerate(zip(self.negatives, _names(self.negatives), run.encoded, strict=True)):
+        for c, (n, name, encoded) in enumerate(zip(run.negatives, _names(run.negatives), run.encoded, strict=True)):
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
             text = (f"{name and name + 'is '}off: with the prompt before it, it is the prompt and nothing more" if is_off else
                     f"{name}acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
             said.setdefault(n.node, [n.told] if isinstance(n, ContextPrompt) and n.told else []).append(text)
-        for n, remark in zip(self.negatives, remarks, strict=True):
+        for n, remark in zip(run.negatives, remarks, strict=True):
             said[n.node] += [remark] if remark and remark not in said[n.node] else []
         for node, lines in said.items():
             say(node, "\n".join(lines))
@@ -205,9 +219,9 @@ class VSFPatch:
     def _active_in(self, run: Run, active: tuple[int, ...], positive: Positive, length: int) -> NegativesCond | None:
         """One tag for all positives that are alike: ComfyUI batches contexts of different lengths by repeating them (UNets,
         CONDCrossAttn), and a positive that counts twice would halve the negative. None if no negative acts on it."""
-        own = tuple(c for c in active if isinstance(self.negatives[c], NegativePrompt) or c in positive.contexts)
+        own = tuple(c for c in active if isinstance(run.negatives[c], NegativePrompt) or c in positive.contexts)
         if own and (own, positive, length) not in run.tags:
-            settings = tuple(_settings(self.negatives[c]) for c in own)
+            settings = tuple(_settings(run.negatives[c]) for c in own)
             encoded, kept = ([of[c] for c in own] for of in (run.encoded, run.kept))
             run.tags[own, positive, length] = NegativesCond(ActiveNegatives(run, positive, own, settings, encoded, kept))
         return run.tags.get((own, positive, length))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
 from ..reading.conditioning import NegativePrompt
-from ..reading.contexts import TEXT_ROWS, ContextPrompt, Words
+from ..reading.contexts import CARRIED, TEXT_ROWS, ContextPrompt, Words
 
 log = logging.getLogger("vsf")
 
@@ -49,8 +49,9 @@ class PositiveMark(comfy.conds.CONDConstant):
 
 @dataclass
 class Run:
-    """State of one sampling run. windows, curves, encoded, kept: of each negative; kept: what its family's adapter keeps
-    until the end of the run."""
+    """State of one sampling run. negatives: the model's, and those that its conditionings carry; windows, curves, encoded,
+    kept: of each; kept: what its family's adapter keeps until the end of the run."""
+    negatives: tuple[Prompt, ...]
     windows: list[SigmaWindow]
     curves: list[SigmaCurve | None]
     encoded: list[Encoded]
@@ -67,6 +68,11 @@ class Run:
         """Whether negative c acts at a noise level, (): in its window, and where its curve is not 0. Waits for the device."""
         curve = self.curves[c]
         return float(sigma) in self.windows[c] and (curve is None or float(curve.at(sigma)) >= NOTHING)
+
+
+def carried(entries: Sequence[dict[str, Any]]) -> list[ContextPrompt]:
+    """The negatives that a run's conditionings carry, each once."""
+    return list({id(n): n for entry in entries for n in entry.get(CARRIED, ())}.values())
 
 
 def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
@@ -86,6 +92,9 @@ def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt
             positive = _positive(entry, negatives, encoded, family, base_model)
             by_text[text] = next((p for p in by_text.values() if p.is_like(positive)), positive)
         entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(by_text[text])}
+    if any(n.carried for n in lost):
+        raise ValueError("VSF: put VSF Conditioning behind the nodes that change a prompt's text (Average, another prompt's "
+                         "Concat). Expected the text that its negatives are to, found another one.")
     if lost and any(p.contexts for p in by_text.values()):
         raise ValueError("VSF: branch the model before each VSF Prompt whose prompt is sampled apart. Expected among the "
                          "positive prompts each one that the model has negatives of, found that one is missing.")
@@ -103,7 +112,7 @@ def remarks(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], posi
     found = []
     for n in negatives:
         remark = ""
-        if isinstance(n, ContextPrompt) and n.prompt is not None and without:
+        if isinstance(n, ContextPrompt) and n.prompt is not None and not n.carried and without:
             remark = f"{without} of {len(positives)} positive prompts have no negative of VSF Prompt"
         elif isinstance(n, ContextPrompt) and n.prompt is None and _differ(entries, family):
             remark = ("use VSF Prompt for each positive prompt: there are several, and `context` is set against all of them, "

@@ -1,0 +1,51 @@
+"""VSF Conditioning: a prompt that brings its own negatives with it, for one region or part of the sampling."""
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from .aliases import ALIASES
+from .glue.reading.contexts import MAX_STRENGTH
+from .glue.said import node_id
+from .glue.sampling.carry import carrying
+from .inputs import curve_input
+from .vsf_prompt import read
+
+
+class VSFConditioning(io.ComfyNode):
+    @override
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VSFConditioning",
+            display_name="VSF Conditioning (prompt with its own negative)",
+            category="advanced/guidance",
+            description="A prompt that brings its negative along, without a wire to the model: for one region of the picture, "
+                        "one part of the sampling, or one window of a video. Combine it with others as any conditioning; each "
+                        "keeps its own negative. For one prompt for all, VSF Prompt.",
+            search_aliases=["CLIP Text Encode", "regional prompt", "area", "prompt scheduling", *ALIASES],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the model that samples the prompt."),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True,
+                                tooltip="What this part of the picture shows. A part with a negative weight, `(wheels:-1)`, is "
+                                        "taken out and joins the negatives."),
+                io.String.Input("negative", multiline=True, dynamic_prompts=True,
+                                tooltip="What must not be in it: a thing in one to four words, such as `wheels`. One a "
+                                        "line, with a weight if need be: `wheels:1.5`. Empty is off."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
+                               tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
+                curve_input(),
+            ],
+            hidden=[io.Hidden.unique_id],
+            outputs=[io.Conditioning.Output("positive", display_name="positive",
+                                            tooltip="The prompt with its negatives, for a positive input.")],
+        )
+
+    @classmethod
+    def execute(cls, clip, prompt: str, negative: str, strength: float, curve: str = "constant") -> io.NodeOutput:
+        positive, contexts = read(node_id(cls), clip, prompt, negative, strength, curve,
+                                  waiting="not sampled yet: connect this to a positive input")
+        return io.NodeOutput(carrying(positive, contexts))
+
+
+NODES: list[type[io.ComfyNode]] = [VSFConditioning]
