@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from vsf_pack.vsf_core.attention import find_lse_kernel, math_attention
 from vsf_pack.vsf_core.forms import Attention, vsf_attention_merged
-from vsf_pack.vsf_core.layout import Layout, take
-from vsf_pack.vsf_core.merge import flipped_lse
+from vsf_pack.vsf_core.layout import Layout
 
 TOKENS = 8  # a side of the testbed's pictures, in tokens
 
@@ -28,16 +27,10 @@ class MassSeen(rivals.Rival):
 
     def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
              attend_lse: Any) -> Tensor:
-        rows, cols = layout.query_spans(q.shape[-2]), layout.key_spans(k.shape[-2])
-        kernel = find_lse_kernel(q, k, v) or math_attention
-        image = take(q, rivals.of(rows, "I"))
-
-        def lse(*roles: Any) -> Tensor:
-            spans = rivals.of(cols, *roles)
-            return kernel(image, take(k, spans), take(v, spans), None)[1]
-        negative = torch.stack([flipped_lse(lse(c), n.beta) for c, n in enumerate(layout.negatives)]).logsumexp(0)
-        self.forwards[-1].append(torch.sigmoid(negative - lse("P", "I")).mean(1))
-        return vsf_attention_merged(q, k, v, layout, lambda *qkv: kernel(*qkv, None))
+        kernel, noted = find_lse_kernel(q, k, v) or math_attention, []
+        out = vsf_attention_merged(q, k, v, layout, lambda *qkv: kernel(*qkv, None), noted.append)
+        self.forwards[-1].append(torch.cat(noted, dim=-1)[0])
+        return out
 
 
 def part_area(pair: scenes.Pair) -> np.ndarray:

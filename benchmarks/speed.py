@@ -44,6 +44,7 @@ from shapes import SHAPES, Shape  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from vsf_pack.nodes.glue.attention.override import VSFAttention  # noqa: E402
 from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt  # noqa: E402
+from vsf_pack.nodes.glue.sampling import seen  # noqa: E402
 from vsf_pack.nodes.glue.sampling.patch import attach  # noqa: E402
 from vsf_pack.vsf_core.layout import Context, Layout, Negative, Segment  # noqa: E402
 
@@ -60,6 +61,16 @@ METHODS: dict[str, tuple[Callable[..., VSFAttention], float]] = {
     "NASA": (rivals.NASA(), 0.0),
 }
 """name -> (attention, bias); CFG is apart, because it is no attention."""
+
+
+RECORDED = ", recorded for a heat map"
+
+
+def noting_attention(*args: Any) -> VSFAttention:
+    """VSF's attention as it is where a heat map is in the graph."""
+    attention = VSFAttention(*args)
+    attention.ticket = torch.zeros(1)
+    return attention
 
 
 class Peak:
@@ -143,6 +154,14 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     runs |= {name: step(guided(*settings)) for name, settings in METHODS.items()}
     context = case.conditioning(PROMPT + WORDS, 1)
     runs["VSF context"] = step(NODES["VSFContrast"].execute(plain, context, 1.0, 0.0, 1.0).args[0])
+
+    def recorded(run: Callable[[], Any]) -> Callable[[], Any]:
+        def in_record() -> None:
+            with seen.recorded():
+                run()
+        return in_record
+
+    runs |= {f"{name}{RECORDED}": recorded(runs[name]) for name in ("VSF, bias 0.2", "VSF context")}
     runs["CFG"] = step(plain, cfg=3.0)
     if device.type == "cpu":
         runs["no negative, by ComfyUI's default for a CPU (sub-quadratic)"] = step(default)
@@ -187,6 +206,8 @@ def attention(shape: Shape, count: int, length: int, repeats: int, device: torch
     contexts = Layout((*lanes, *words) if shape.cross else (*lanes, *words, Segment("I", None)),
                       tuple(Context(1.0) for _ in range(count)), queries)
     runs["VSF context"] = lambda: VSFAttention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
+    runs[f"VSF, bias 0.2{RECORDED}"] = run(noting_attention, 0.2)
+    runs[f"VSF context{RECORDED}"] = lambda: noting_attention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
     twice = [torch.cat([t, t]) for t in plain]
     runs["CFG"] = lambda: func(*twice, shape.heads, skip_reshape=True)
     rows = rounds(runs, repeats, device, f"{shape.case.name}, {count} x {length} tokens")

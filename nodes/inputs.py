@@ -7,6 +7,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vsf_core.schedule import MOST, SHAPES, Curve, read_curve
+from .glue.sampling.seen import is_wanted
+
+
+class Shown:
+    """A node whose negatives VSF Heat Map shows. It runs again when a heat map is put into the graph, or taken out, and so does
+    the sampler behind it: what was sampled before was not recorded (ComfyUI's caches, comfy_execution/caching.py)."""
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> bool:
+        return is_wanted()
 
 
 def times() -> list[io.Float.Input]:

@@ -8,11 +8,11 @@ from .aliases import ALIASES
 from .glue.reading.contexts import MAX_STRENGTH
 from .glue.said import node_id
 from .glue.sampling.carry import carrying
-from .inputs import curve_input
+from .inputs import Shown, curve_input
 from .vsf_prompt import read
 
 
-class VSFConditioning(io.ComfyNode):
+class VSFConditioning(Shown, io.ComfyNode):
     @override
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -12,10 +12,10 @@ from .glue.reading.contexts import MAX_STRENGTH, context_prompts
 from .glue.reading.fit import check_fit
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import curve_input, in_range, in_time, over_time, times
+from .inputs import Shown, curve_input, in_range, in_time, over_time, times
 
 
-class VSFContrast(io.ComfyNode):
+class VSFContrast(Shown, io.ComfyNode):
     @override
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -13,10 +13,10 @@ from .glue.reading.fit import check_fit
 from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import curve_input, in_range, in_time, over_time, times
+from .inputs import Shown, curve_input, in_range, in_time, over_time, times
 
 
-class VSFGuidance(io.ComfyNode):
+class VSFGuidance(Shown, io.ComfyNode):
     @override
     @classmethod
     def define_schema(cls) -> io.Schema:

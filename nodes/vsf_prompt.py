@@ -15,10 +15,10 @@ from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, wi
 from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import curve_input, in_range, over_time
+from .inputs import Shown, curve_input, in_range, over_time
 
 
-class VSFPrompt(io.ComfyNode):
+class VSFPrompt(Shown, io.ComfyNode):
     @override
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -32,6 +32,20 @@ Leave CFG at 1. Another {thing}: another seed.
 
 *VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
 
+SEE = """## See what the negative does
+
+Green box: the picture, and the negative `{negative}`. **Run**, then look to the right.
+
+- **VSF Heat Map**: the brighter a place, the harder it was pushed away from the negative.
+- **The map**: the same without the picture. **Numbers**: how hard, step by step, from 0 to 1.
+
+Bright where the thing would be: it works there. *Still there?* Raise `strength`. Bright all over, and the {thing} suffers? \
+Lower it, or use fewer words. Small numbers everywhere? Name the thing in other words.
+
+`show` on the heat map: `each step` shows when it acts.
+
+*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+
 COMPARE = """The same {thing} without the negative, switched off. To switch it on: right-click the title of this frame, \
 **Set Group Nodes to Always**, Run. It takes as long again."""
 
@@ -91,8 +105,9 @@ def notes(column: Column, recipe: Recipe) -> None:
     """How to use it, and where the models are."""
     column.y = 10  # no group around them
     box = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt"
-    text = HOW_TO.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.model)
-    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=360)
+    how = SEE if recipe.sees else HOW_TO
+    text = how.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.model)
+    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=400 if recipe.sees else 360)
     found = model_files(recipe)
     height = min(180 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
     column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
@@ -236,6 +251,17 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     column.close(f"Compare: {WITHOUT.lower()}")
 
 
+def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: Out) -> None:
+    """Step 6: what the negative does: over the picture, alone, and in numbers."""
+    links = {"model": parts.guided[0], "latent": latent, "image": images}
+    seen = saved.add("VSFHeatMap", 0, "average", 0.7, 0.0, colours=BLUE, links=links)
+    saved.close("Step 6 - See what the negative does", ORANGE)
+    column = Column(saved.graph, saved.right, 340)
+    column.add("PreviewImage", title="The map", links={"images": (seen, "map")})
+    column.add("PreviewAny", title="Numbers", links={"source": (seen, "numbers")}, height=300)
+    column.close("How hard")
+
+
 def build(recipe: Recipe) -> dict:
     """One workflow."""
     graph, experts = Graph(recipe.core), len(recipe.experts)
@@ -252,6 +278,9 @@ def build(recipe: Recipe) -> dict:
     saved = Column(graph, sampled.right, 300 if recipe.video else 340)
     save(saved, recipe, images, WITH, "VSF/with", 230 if recipe.video else 400)
     saved.close(f"Step 5 - {thing(recipe).capitalize()}")
+    if recipe.sees:
+        heat_map(Column(graph, saved.right, 340), recipe, parts, latent, images)
+        return graph.workflow()
     comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drawings import Canvas, Film, Scene
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 SIDE = 512
 INK, RED, WHITE = (35, 35, 59), (179, 38, 30), (255, 255, 255)
@@ -53,6 +53,19 @@ def picture_card(negative: str, scene: Scene) -> Picture:
         scene(canvas, unwanted)
         halves.append(image)
     return stack(*halves, negative, "drawing")
+
+
+def heat_card(negative: str, scene: Scene) -> Picture:
+    """A scene with the unwanted thing over the same with heat on it."""
+    halves = []
+    for unwanted in (True, False):
+        image, canvas = drawn(SIDE, SIDE // 2)
+        scene(canvas, unwanted)
+        halves.append(image)
+    heat = ImageChops.difference(*halves).convert("L").point(lambda value: 255 * (value > 24))
+    heat = ImageOps.autocontrast(heat.filter(ImageFilter.GaussianBlur(9 * TIMES)))
+    hot = Image.blend(halves[0], ImageOps.colorize(heat, (12, 6, 34), (252, 240, 170), (205, 62, 72)), 0.75)
+    return stack(halves[0], hot, negative, "drawing")
 
 
 FRAMES, FRAME = 3, 160

@@ -2,8 +2,8 @@
 
     python dev.py help-pictures
 
-Each row is one prompt and seed: without a negative, at the starting value, and at a value that is too high. No words in them,
-so that every language's page shows the same.
+Each row is one prompt and seed: without a negative, at the starting value, and at a value that is too high; for the heat map
+with the negative, the heat over that picture, and the heat alone. No words in them: every language's page shows the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import testbed_workflows
 from build_workflows import WITH, WITHOUT
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer
 from PIL import Image
+from recipes import SEE
 
 FOLDER = ROOT / "web" / "docs"
 SIDE, GAP = 192, 4
@@ -64,6 +65,13 @@ def pictures(server: ComfyServer, info: dict, node: str, page: Page, row: Row) -
     return found
 
 
+def heat(server: ComfyServer, info: dict, row: Row) -> list[Picture]:
+    """With the negative, the heat over it, and the heat alone."""
+    prompt = testbed_workflows.to_api(testbed_workflows.demo(*row, recipe=SEE), info)
+    found = {prompt[number]["class_type"]: saved[0] for number, saved in server.run(prompt).items()}
+    return [Image.open(io.BytesIO(found[kind])).convert("RGB") for kind in ("SaveImage", "VSFHeatMap", "PreviewImage")]
+
+
 def sheet(rows: list[list[Picture]]) -> Picture:
     """All of a page's pictures."""
     pitch = SIDE + GAP
@@ -79,9 +87,11 @@ def main() -> int:
     temporary = tempfile.TemporaryDirectory(prefix="vsf-help-", ignore_cleanup_errors=True)
     with temporary as folder, ComfyServer(Path(folder), {PACK: PACK_SOURCE}) as server:
         info = server.get_json("/object_info")
-        for node, page in PAGES.items():
+        sheets = {node: [pictures(server, info, node, page, row) for row in page.rows] for node, page in PAGES.items()}
+        sheets["VSFHeatMap"] = [heat(server, info, row) for row in (Row(CAR, 7), Row(HOUSE, 8))]
+        for node, rows in sheets.items():
             path = FOLDER / f"{node}.jpg"
-            sheet([pictures(server, info, node, page, row) for row in page.rows]).save(path, quality=85, optimize=True)
+            sheet(rows).save(path, quality=85, optimize=True)
             print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB", flush=True)
     return 0
 

@@ -56,11 +56,14 @@ class Recipe:
     scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
     core: str = OLDEST_CORE  # the first ComfyUI that knows the model
     note: str = ""
+    sees: bool = False  # with a heat map in the place of the comparison
 
     @property
     def title(self) -> str:
         """The file's and the card's name. ComfyUI shows the cards of a pack in the folder's order, or by name: so the most used
         model comes first. Cards cut a title at some 28 characters."""
+        if self.sees:
+            return f"VSF {1 + len(RECIPES):02} See what it does"
         return f"VSF {1 + [recipe.model for recipe in RECIPES].index(self.model):02} {self.model}"
 
     @property
@@ -247,6 +250,10 @@ RECIPES = (  # the most used model first
         note="The model's page asks you to log in and accept its licence before the download.",
     ),
 )
+
+
+SEE = dataclasses.replace(RECIPES[0], sees=True)
+"""What the negative does: the most used model with a heat map."""
 
 
 def recipe_of(model: str) -> Recipe:

@@ -27,7 +27,7 @@ class Shape(NamedTuple):
 
     def sockets(self) -> list[tuple[str, str]]:
         """Name and type of the inputs that are not widgets."""
-        return [(name, kind) for name, kind in _pairs(self.inputs) if kind.isupper()]
+        return [(name, kind) for name, kind in _pairs(self.inputs) if not kind.islower()]
 
     def gives(self) -> list[tuple[str, str]]:
         """Name and type of the outputs."""
@@ -96,6 +96,13 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
     "VAEDecode": Shape("samples LATENT, vae VAE", "IMAGE", 46),
     "CreateVideo": Shape("images IMAGE, audio AUDIO, fps float, bit_depth int", "VIDEO", 102),
     "SaveImage": Shape("images IMAGE, filename_prefix string", "", 440),
+    "VSFHeatMap": Shape(
+        "model MODEL, latent LATENT, negative int, show combo, opacity float, brightest float, image IMAGE",
+        "overlay IMAGE, map IMAGE, mask MASK, numbers STRING",
+        560,
+    ),
+    "PreviewImage": Shape("images IMAGE", "", 330),
+    "PreviewAny": Shape("source *", "STRING", 260),
     "SaveVideo": Shape("video VIDEO, filename_prefix string, format combo, codec combo", "", 490),
     "MarkdownNote": Shape("", "", 380),
 }

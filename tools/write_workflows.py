@@ -10,13 +10,13 @@ from pathlib import Path
 import blueprint
 import testbed_workflows
 from build_workflows import ROOT, WORKFLOWS, build
-from recipes import RECIPES
+from recipes import RECIPES, SEE
 from workflow_graph import dump
 
 
 def files() -> dict[Path, str]:
     """Every file, with its text."""
-    workflows = {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in RECIPES}
+    workflows = {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in (*RECIPES, SEE)}
     return workflows | testbed_workflows.demo_files() | blueprint.files()
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {  # room -> rooms
     "nodes/glue/reading": {"vsf_core", "nodes/glue"},
     "nodes/glue/families": {"vsf_core", "nodes/glue", "nodes/glue/attention", "nodes/glue/reading"},
     "nodes/glue/sampling": {"vsf_core", "nodes/glue", "nodes/glue/attention", "nodes/glue/reading", "nodes/glue/families"},
-    "nodes": {"nodes/glue", "nodes/glue/reading", "nodes/glue/families", "nodes/glue/sampling"},
+    "nodes": {"vsf_core", "nodes/glue", "nodes/glue/reading", "nodes/glue/families", "nodes/glue/sampling"},
     ".": {"nodes"},
 }
 WORKSHOP = ("benchmarks", "testbed", "tests/helpers", "tools")

@@ -34,6 +34,11 @@ CONTRACT = {
                    ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None)],
         "outputs": ["CONDITIONING"],
     },
+    "VSFHeatMap": {
+        "inputs": [("model", "MODEL", None), ("latent", "LATENT", None), ("image", "IMAGE", None), ("negative", "INT", None),
+                   ("show", "COMBO", None), ("opacity", "FLOAT", (0.7, 0.0, 1.0)), ("brightest", "FLOAT", (0.0, 0.0, 1.0))],
+        "outputs": ["IMAGE", "IMAGE", "MASK", "STRING"],
+    },
 }
 
 

@@ -16,7 +16,7 @@ import testbed_workflows
 import usage
 import write_workflows
 from comfy_server import ComfyServer, PromptRefused, ServerError
-from recipes import RECIPES, Recipe
+from recipes import RECIPES, SEE, Recipe
 from server_checks import (
     CLIP_LOADERS,
     EVERY_RECIPE,
@@ -50,7 +50,7 @@ def test_file_is_what_the_builder_builds(path: Path) -> None:
 def test_only_template_files_in_workflows() -> None:
     """Every *.json directly in workflows/ becomes a card, and a card needs a .jpg of its name."""
     names = {path.name for path in build_workflows.WORKFLOWS.iterdir()}
-    titles = [recipe.title for recipe in RECIPES]
+    titles = [recipe.title for recipe in (*RECIPES, SEE)]
     assert names == {f"{title}.{kind}" for title in titles for kind in ("json", "jpg")}
 
 

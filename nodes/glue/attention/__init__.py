@@ -3,6 +3,7 @@
     override   the attention override that is installed for one call
     backends   what an attention that is not ours can do: tell its log-sum-exp, heed a mask
     positions  a context's words at the prompt's own positions
+    notes      what an attention tells of its negatives, to who records the run
     lanes      negatives beside the sequence, for models that read a prompt once
 
 May not enter: prompts, nodes and noise levels; a negative is a Layout's segment here, with its settings (vsf_core/layout.py).

@@ -14,6 +14,7 @@ from ....vsf_core.attention import find_lse_kernel, math_attention
 from ....vsf_core.forms import (
     Attention,
     LSEAttention,
+    Note,
     attention_without_negatives,
     vsf_attention_concatenated,
     vsf_attention_merged,
@@ -22,6 +23,7 @@ from ....vsf_core.layout import Layout, Negative
 from . import backends
 from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
 from .lanes import LaneLayout, split_heads
+from .notes import note
 
 log = logging.getLogger("vsf")
 
@@ -51,6 +53,7 @@ class VSFAttention:
         self.expected: Layout | None = None
         self.calls = 0
         self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
+        self.ticket: Tensor | None = None  # where what the negatives do is to be noted (seen.py)
 
     def expect(self, layout: Layout) -> None:
         """The next call is an attention of this layout, whatever its number of tokens: for models that can tell."""
@@ -74,13 +77,18 @@ class VSFAttention:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
                               skip_output_reshape=True, **kwargs)
         def joined(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            noted: list[Tensor] = []
+            join = self.join if self.ticket is None else functools.partial(self.join, note=noted.append)
             attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
             try:
-                out = self.join(layout, q, k, v, mask, attend, attend_lse)
+                out = join(layout, q, k, v, mask, attend, attend_lse)
             except NotPyTorchs:
                 self._known(func)["not PyTorch's", _shape(q, k)] = True
+                noted.clear()
                 attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
-                out = self.join(layout, q, k, v, mask, attend, attend_lse)
+                out = join(layout, q, k, v, mask, attend, attend_lse)
+            if noted:
+                note(torch.cat(noted, dim=-1), self.ticket)
             if self.calls == 1 and not torch.compiler.is_compiling():
                 self._tell(layout, func, q, attend_lse, kwargs)
             return out
@@ -98,14 +106,15 @@ class VSFAttention:
         return z
 
     def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
-             attend_lse: LSEAttention | None) -> Tensor:
+             attend_lse: LSEAttention | None, note: Note | None = None) -> Tensor:
         """What becomes of one attention (vsf_core/forms.py). Other methods stand in its place in benchmarks/rivals.py.
 
-        attend: the model's own attention; attend_lse: the same with its log-sum-exp, None where nothing tells it.
+        attend: the model's own attention; attend_lse: the same with its log-sum-exp, None where nothing tells it; note: for
+        what the negatives do, where that is recorded.
         """
         if attend_lse is not None:
-            return vsf_attention_merged(q, k, v, layout, attend_lse)
-        return vsf_attention_concatenated(q, k, v, layout, attend, mask)
+            return vsf_attention_merged(q, k, v, layout, attend_lse, note)
+        return vsf_attention_concatenated(q, k, v, layout, attend, mask, note)
 
     def _base(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)

@@ -56,3 +56,8 @@ def _lengthened(plan: Any, length: int, positions: Tensor) -> Any:
     plan.img_pos, plan.audio_pos, plan.seq_len = plan.img_pos + more, plan.audio_pos + more, plan.seq_len + more
     plan.signature = (length + more, *plan.signature[1:])
     return plan
+
+
+def picture_start(call: ModelCall, tokens: int, own: int) -> int:
+    """The video comes last."""
+    return tokens - own

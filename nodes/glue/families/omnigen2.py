@@ -54,3 +54,8 @@ def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
 
 OBJECT_PATCHES = {"diffusion_model.context_refiner.*.forward": kept_apart,
                   "diffusion_model.rope_embedder.forward": with_negatives}
+
+
+def picture_start(call: ModelCall, tokens: int, own: int) -> int:
+    """References come first."""
+    return tokens - own

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 from torch import Tensor
 
@@ -20,12 +21,7 @@ HUMO_AUDIO = 16
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
-    patch_size = call.base_model.diffusion_model.patch_size
-
-    def patches(latent: Tensor | None) -> int:
-        axes = zip(latent.shape[:1:-1], patch_size[::-1], strict=False) if latent is not None else [(0, 1)]
-        return math.prod(-(-length // size) for length, size in axes)
-
+    patches = partial(_patches, call.base_model.diffusion_model.patch_size)
     if hasattr(call.base_model.diffusion_model, "rope_encode_pose"):  # Animate 2
         call.conds.setdefault("context_pose", call.context)
     get = call.conds.get
@@ -34,6 +30,11 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     seen = [get(name) for name in ("clip_fea", "clip_fea_ref", "clip_fea_pose", "context_pose")]
     others = [0 if t is None else t.shape[-2] for t in seen]
     return cross_text(call, tokens, negatives, _sums(video) | _sums(others) | {HUMO_AUDIO})
+
+
+def _patches(patch_size: tuple[int, ...], latent: Tensor | None) -> int:
+    axes = zip(latent.shape[:1:-1], patch_size[::-1], strict=False) if latent is not None else [(0, 1)]
+    return math.prod(-(-length // size) for length, size in axes)
 
 
 def _framepack(motion: Tensor | None) -> int:
@@ -50,3 +51,11 @@ def _sums(lengths: Iterable[int]) -> set[int]:
     for n in lengths:
         sums |= {n + s for s in sums}
     return sums
+
+
+def picture_start(call: ModelCall, tokens: int, own: int) -> int | None:
+    """A reference picture comes first in Fun Control and SCAIL; all else, and others' references, last."""
+    model = call.base_model.diffusion_model
+    is_first = getattr(model, "ref_conv", None) is not None or hasattr(model, "patch_embedding_pose")
+    before = _patches(model.patch_size, call.conds.get("reference_latent")) if is_first else 0
+    return before if before + own <= tokens else None

@@ -1,7 +1,10 @@
 """From a MODEL with negatives attached to one call of its model, in ComfyUI's own levels of a sampling run.
 
-    patch  attach to a ModelPatcher; one wrapper per level
-    run    one sampling run: which conditionings are positive, the negatives that act on them, how these travel
+    patch    attach to a ModelPatcher; one wrapper per level
+    run      one sampling run: which conditionings are positive, the negatives that act on them, how these travel
+    seen     what the negatives did in a run, where a heat map is in the graph
+    picture  which image tokens are the picture, and where in it they lie
 
-May not enter: a family's name, which only its adapter knows; anything that outlives the run.
+May not enter: a family's name, which only its adapter knows; anything that outlives the run, but for what `seen` keeps of one
+as long as the MODEL that it was made with.
 """

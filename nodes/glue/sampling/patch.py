@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 from ....vsf_core.contrast import fade, noise_share
 from ....vsf_core.layout import Context, Negative
 from ....vsf_core.schedule import SigmaCurve, SigmaWindow, by_sigma
+from ..attention.notes import noting
 from ..attention.override import OVERRIDE, VSFAttention
 from ..attention.positions import standing
 from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
@@ -50,6 +52,7 @@ from .run import (
     one_for_all,
     remarks,
 )
+from .seen import Place, keep, recorder
 
 log = logging.getLogger("vsf")
 
@@ -125,7 +128,7 @@ class VSFPatch:
                 WrappersMP.CALC_COND_BATCH: self.calc_cond_batch, WrappersMP.APPLY_MODEL: self.apply_model}
 
     def sampler_sample(self, executor: Callable[..., Any], guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
-                       *args: Any, **kwargs: Any) -> Any:
+                       callback: Callable[..., Any] | None, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Begin a run: find the positive conditionings and turn percents into noise levels."""
         if "positive" not in guider.conds:
             raise ValueError("VSF: use a guider with a positive input. Expected a guider with a positive conditioning, found "
@@ -142,13 +145,18 @@ class VSFPatch:
         noted = remarks(guider.conds["positive"], negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
             log.warning("VSF: %s.", remark)
+        names = [n.name if isinstance(n, ContextPrompt) else "" for n in negatives]
+        run.seen = recorder(names, guider.conds["positive"], noise, extra_args["model_options"])
+        callback = callback if run.seen is None else run.seen.watched(callback)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
         try:
-            samples = executor(guider, sigmas, extra_args, *args, **kwargs)
+            samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
         finally:
             run.tags.clear()  # each holds the run
             for kept in run.kept:
                 kept.clear()
+        if run.seen is not None:
+            keep(self if self.negatives else guider.inner_model, run.seen.latents(guider.inner_model, samples), run.seen.heat())
         self._tell(run, positives, noted)
         _check_run(run)
         return samples
@@ -162,6 +170,8 @@ class VSFPatch:
             run.steps_seen += 1
             run.acted.update(run.acting)
             run.acting.clear()
+            if run.seen is not None:
+                run.seen.end_step()
             if run.batches > before[0] and run.tagged == before[1] and self._active(run, timestep):
                 raise RuntimeError("VSF: use another guider, or bypass the VSF node. Expected "
                                    f"{type(executor.class_obj).__name__} to use its positive conditioning in this step, "
@@ -178,6 +188,9 @@ class VSFPatch:
         run.batches += 1
         active = self._active(run, timestep)
         tagged = [entries and [self._tagged(run, entry, active) for entry in entries] for entries in conds]
+        if run.seen is not None:
+            tagged = [entries and [_placed(entry, partial(run.seen.place, entry, x_in, timestep, model_options))
+                                   for entry in entries] for entries in tagged]
         if _asks_for_one_batch(model_options):
             tagged = self._in_one_batch(tagged)
         return executor(model, tagged, x_in, timestep, model_options)
@@ -265,8 +278,12 @@ class VSFPatch:
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
         c_crossattn = call.conds.pop("c_crossattn")
-        with _own_compilation(transformer_options), standing(call.positions):
+        seen = active.run.seen
+        attention.ticket = None if seen is None else x.new_zeros(1)
+        with _own_compilation(transformer_options, seen is not None), standing(call.positions), noting() as noted:
             out = executor(x, t, c_concat, c_crossattn, control, options, **call.conds)
+        if seen is not None:
+            seen.add(call, self.family, noted, active.numbers, active.acting_places())
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
         return out
 
@@ -281,6 +298,14 @@ def _names(negatives: Sequence[Prompt]) -> list[str]:
         own = f'"{n.name}"' if isinstance(n, ContextPrompt) and n.name else f"negative {seen[n.node]}"
         names.append(f"{own} " if together[n.node] > 1 else "")
     return names
+
+
+def _placed(entry: dict[str, Any], place: Callable[[], Place]) -> dict[str, Any]:
+    """An entry whose tag, if it has one, tells its place."""
+    tag: NegativesCond | None = entry["model_conds"].get(KEY)
+    if tag is None:
+        return entry
+    return {**entry, "model_conds": {**entry["model_conds"], KEY: NegativesCond(replace(tag.cond, places=(place(),)))}}
 
 
 def _settings(prompt: Prompt) -> Negative | Context:
@@ -320,10 +345,14 @@ class CompiledApart(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _own_compilation(transformer_options: dict[str, Any]) -> AbstractContextManager[Any]:
+class RecordedApart(CompiledApart):
+    """As CompiledApart, for calls that are recorded: code traced without a record would note nothing."""
+
+
+def _own_compilation(transformer_options: dict[str, Any], is_recorded: bool) -> AbstractContextManager[Any]:
     """CompiledApart where ComfyUI compiles the model (comfy_api/torch_helpers/torch_compile.py), else nothing at all."""
     is_compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
-    return CompiledApart() if is_compiled else nullcontext()
+    return nullcontext() if not is_compiled else RecordedApart() if is_recorded else CompiledApart()
 
 
 class ForwardSeen:

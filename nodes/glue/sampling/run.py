@@ -16,6 +16,7 @@ from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import CARRIED, TEXT_ROWS, ContextPrompt, Words
+from .seen import Place, Recorder
 
 log = logging.getLogger("vsf")
 
@@ -63,6 +64,7 @@ class Run:
     acting: set[int] = field(default_factory=set)  # negatives that were in a call of the model in this step
     acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
+    seen: Recorder | None = None  # where a heat map wants to see it
 
     def acts(self, c: int, sigma: Tensor) -> bool:
         """Whether negative c acts at a noise level, (): in its window, and where its curve is not 0. Waits for the device."""
@@ -187,7 +189,7 @@ def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Ten
 class ActiveNegatives:
     """The negatives that act in one call of the model, by their numbers in the run. encoded: of each, with one row for all the
     call's, or a row for each; kept: of each, as in Run; acting: whether they act on a row of the call, of each row as ComfyUI
-    has batched them."""
+    has batched them; places: where in the picture each of the conditionings in the batch is, if that is recorded."""
     run: Run
     positive: Positive
     numbers: tuple[int, ...]
@@ -195,6 +197,7 @@ class ActiveNegatives:
     encoded: list[Encoded]
     kept: list[dict[Any, Any]]
     acting: tuple[bool, ...] = (True,)
+    places: tuple[Place, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ActiveNegatives:
         """The same with every tensor changed."""
@@ -212,6 +215,11 @@ class ActiveNegatives:
                                    "another node calls the model with tiles or single pictures, and which of them belongs to "
                                    "which negative cannot be known.")
         return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
+
+    def acting_places(self) -> tuple[Place, ...]:
+        """The places of those conditionings that negatives act on."""
+        rows = max(len(self.acting) // max(len(self.places), 1), 1)
+        return tuple(place for i, place in enumerate(self.places) if self.acting[i * rows])
 
     def for_which(self, rows: int) -> tuple[bool, ...] | None:
         """Of each of the call's rows, whether negatives act on it; None for all.
@@ -255,7 +263,8 @@ class NegativesCond(comfy.conds.CONDRegular):
     def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
         # every chunk of the batch has the same negatives: can_concat saw to that
         chunks, acting = 1 + len(others), sum((other.cond.acting for other in others), self.cond.acting)
-        return replace(self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1))), acting=acting)
+        return replace(self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1))), acting=acting,
+                       places=sum((other.cond.places for other in others), self.cond.places))
 
     def size(self) -> list[int]:
         batch, _, width = self.cond.encoded[0][TEXT].shape
