@@ -67,7 +67,7 @@ def twin(workflow: dict) -> dict:
             number = result["last_node_id"] if place else node["id"]
             result["nodes"].append(node | {
                 "id": number, "type": kind, "inputs": [], "outputs": [output], "widgets_values": list(widgets),
-                "pos": [node["pos"][0], node["pos"][1] + 270 * place], "size": [node["size"][0], 82],
+                "pos": [node["pos"][0], node["pos"][1] + 290 * place], "size": [node["size"][0], 82],
                 "properties": {"Node name for S&R": kind},
             })  # fmt: skip
             for link in output["links"]:
@@ -157,6 +157,9 @@ def to_api(workflow: dict, object_info: dict) -> dict:
         for name in order:
             kind, options = spec[name][0], spec[name][1] if len(spec[name]) > 1 else {}
             if isinstance(kind, list) or kind in WIDGETS:
+                if not values:  # a workflow saved before the node had this input
+                    inputs[name] = options["default"]
+                    continue
                 inputs[name] = values.pop(0)
                 if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                     values.pop(0)

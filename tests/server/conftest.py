@@ -15,6 +15,7 @@ ARTEFACTS = ROOT / "artefacts"
 sys.path += [str(ROOT / "tools"), str(Path(__file__).parent)]
 
 from comfy_server import PACK, PACK_SOURCE, TESTBED_MODELS, TESTBED_SOURCE, ComfyServer  # noqa: E402
+from frontend import STARTED, use_renderer  # noqa: E402
 from server_checks import WIDE_MODEL  # noqa: E402
 from testbed_lora import write_lora  # noqa: E402
 
@@ -116,3 +117,25 @@ def browser() -> Iterator:
             pytest.skip(text)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def tab(browser, server: ComfyServer) -> Iterator:
+    """The frontend in a fresh profile, its start over: one page for all tests."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    opened = context.new_page()
+    opened.set_default_timeout(120_000)  # a busy machine is slow to draw
+    opened.goto(server.address)
+    opened.wait_for_function(STARTED)
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def page(tab):
+    """That page with the classic canvas, and no dialog or message of another test's."""
+    for _ in range(3):
+        tab.keyboard.press("Escape")
+    use_renderer(tab, False)
+    tab.evaluate("() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")  # of the help, of an error
+    return tab

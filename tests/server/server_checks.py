@@ -21,6 +21,7 @@ EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=title)
 PICTURE_RECIPES = pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if not recipe.video], ids=title)
 RELEASED = sorted((Path(__file__).resolve().parents[1] / "released").glob("*/workflows/*.json"))
 EVERY_RELEASED = pytest.mark.parametrize("file", RELEASED, ids=lambda file: f"{file.parts[-3]} {file.stem}")
+RENDERERS = pytest.mark.parametrize("vue", [False, True], ids=["canvas", "nodes2"])
 WIDE_MODEL = "vsf_testbed_sd3_wide.safetensors"  # conftest.py makes it
 CLIP_LOADERS = {"CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader"}
 LOADERS = {"CheckpointLoaderSimple", "UNETLoader", "LoraLoaderModelOnly", "VAELoader", *CLIP_LOADERS}
