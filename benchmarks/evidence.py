@@ -59,8 +59,9 @@ NEGATIVES: dict[str, Callable[[scenes.Pair], str]] = {
 IRRELEVANT = tuple(NEGATIVES)[1:]
 HELD_OUT = "unet"
 """An architecture that no setting is chosen on, where there are others: it is in the first table alone."""
-TABLES = ("shared", "own", "stronger", "irrelevant", "ablations")
-"""One setting for all architectures; each architecture's own; three times the former; negatives of nothing in the picture."""
+TABLES = ("shared", "own", "stronger", "default", "irrelevant", "ablations")
+"""One setting for all architectures; each architecture's own; three times the former; VSF Prompt's own strength; negatives of
+nothing in the picture; the paper's form with something taken away."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,9 +279,6 @@ class Evidence:
             for steps in self.steps:
                 tables["shared"].append((self.none(a, "report", steps), ""))
                 tables["shared"] += [(self.job(a, "report", steps, name, s), s) for name, s in shared.items()]
-            if REFERENCE in self.methods:
-                untuned = Job(a, self.set_of(a, "report"), self.first, DEFAULT[0], METHODS[REFERENCE].rule(DEFAULT[1]))
-                tables["shared"].append((untuned, DEFAULT[1]))
         for a in self.tuned:
             tables["own"].append((self.none(a, "report", self.first), ""))
             for name in self.methods:
@@ -289,6 +287,9 @@ class Evidence:
                 tables["stronger"].append((self.job(a, "report", self.first, name, strong), strong))
                 tables["irrelevant"] += [(self.job(a, "report", self.first, name, shared[name], negative=n), shared[name])
                                          for n in IRRELEVANT]
+            if REFERENCE in self.methods:
+                untuned = Job(a, self.set_of(a, "report"), self.first, DEFAULT[0], METHODS[REFERENCE].rule(DEFAULT[1]))
+                tables["default"].append((untuned, DEFAULT[1]))
             scale = pipeline.SCALES[a]
             tables["ablations"] += [(Job(a, self.sets["report"], self.first, name, rule(scale)), scale)
                                     for name, rule in (ABLATIONS | ABLATIONS_OF.get(a, {})).items()]
@@ -297,7 +298,7 @@ class Evidence:
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Every table's rows. Each of the main ones is paired with the reference: gained, lost, and McNemar's p."""
         tables = {part: [self.row(job, setting) for job, setting in jobs] for part, jobs in self.report().items()}
-        for rows in (tables["shared"], tables["own"], tables["stronger"]):
+        for rows in (tables["shared"], tables["own"], tables["stronger"], tables["default"]):
             references = {(r["architecture"], r["steps"]): r for r in rows if r["method"] == self.reference}
             for r in rows:
                 other = references.get((r["architecture"], r["steps"]))

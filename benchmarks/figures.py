@@ -158,8 +158,9 @@ def tables(results: dict[str, Any]) -> str:
     shared, own = results["shared"], results["own"]
     for title, made in (
             (f"Success at {' and '.join(str(steps) for steps in dict.fromkeys(r['steps'] for r in shared))} steps, one setting "
-             "for all architectures, and at three times the strength", headline(shared, results["stronger"])),
-            ("The same with 95 % intervals", overview(shared)),
+             "for all architectures, and at three times the strength",
+             headline([*shared, *results["default"]], results["stronger"])),
+            ("The same with 95 % intervals", overview([*shared, *results["default"]])),
             ("What was counted, one setting for all architectures", details(shared, reference)),
             ("Each method at its best setting for each architecture", details(own, reference)),
             ("Success by subject, each method at its best for the architecture", by_subject(own)),
