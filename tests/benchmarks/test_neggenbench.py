@@ -77,13 +77,13 @@ def serve(app: web.Application) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: (asyncio.set_event_loop(loop), loop.create_task(start()), loop.run_forever()))
     thread.start()
-    assert started.wait(20)
+    assert started.wait(300)  # a busy machine
     try:
         yield f"http://127.0.0.1:{found['port']}"
     finally:
-        asyncio.run_coroutine_threadsafe(found["runner"].cleanup(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(found["runner"].cleanup(), loop).result(300)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
+        thread.join(300)
         loop.close()
 
 

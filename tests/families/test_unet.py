@@ -235,7 +235,7 @@ def test_torch_compile_does_not_freeze_the_settings():
                               options={"guard_filter_fn": skip_torch_compile_dict})
     plain = cases.load(CASE.name)
     assert close(sample(base, steps=1), sample(plain, steps=1))
-    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 5), (2.0, 0.3, 3)):
+    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 3)):  # all three change: any that stays behind would be seen
         negative = CASE.conditioning(length, 50, **{WORDS: length})
         out, eager = (sample(vsf.guide(m, negative, scale, bias), steps=1) for m in (base, plain))
         assert close(out, eager), (scale, bias, length)

@@ -110,7 +110,7 @@ def test_attention_of_another_node_is_refused(case):
         vsf.guide(model, negative(case))
 
 
-@pytest.mark.parametrize("case", ["pixart-sigma", "ernie-image"], indirect=True)
+@pytest.mark.parametrize("case", ["ernie-image", *(["pixart-sigma"] if vsf.EVERY else [])], indirect=True)
 def test_torch_compile(case):
     """TorchCompileModel's own wrapper and its guard filter, with a back end that needs no compiler."""
     model = cases.load(case.name)
@@ -122,7 +122,7 @@ def test_torch_compile(case):
 
     set_torch_compile_wrapper(model=compiled, backend=aot_eager, options={"guard_filter_fn": skip_torch_compile_dict})
     assert close(sample(case, compiled, steps=1), sample(case, model, steps=1))
-    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 5), (2.0, 0.3, 4)):
+    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 4)):  # all three change: any that stays behind would be seen
         out, eager = (sample(case, vsf.guide(m, negative(case, length), scale, bias), steps=1) for m in (compiled, model))
         assert close(out, eager), (scale, bias, length)
     assert close(sample(case, compiled, steps=1), sample(case, model, steps=1))

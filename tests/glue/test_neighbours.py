@@ -132,12 +132,12 @@ def test_negative_of_batch_size(model, model64):
         assert close(out[row], ref[row])
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux1"])
+@pytest.mark.parametrize("family", ["sd3", *(["flux1"] if vsf.EVERY else [])])
 def test_torch_compile_does_not_freeze_the_settings(model):
     """One compiled model, without a negative and with one after another: each must be the uncompiled result."""
     base = compiled(model)
     assert close(tiny.sample(base, POSITIVE, steps=1), tiny.sample(model, POSITIVE, steps=1))
-    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 5), (2.0, 0.3, 3)):
+    for scale, bias, length in ((2.0, 0.3, 5), (0.5, 0.0, 3)):  # all three change: any that stays behind would be seen
         out, eager = (vsf.guide(m, vsf.negative(length), scale, bias) for m in (base, model))
         assert close(tiny.sample(out, POSITIVE, steps=1), tiny.sample(eager, POSITIVE, steps=1)), (scale, bias, length)
     assert close(tiny.sample(base, POSITIVE, steps=1), tiny.sample(model, POSITIVE, steps=1))

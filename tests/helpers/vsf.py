@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -12,6 +13,9 @@ from vsf_pack.nodes.glue.reading.conditioning import WORDS
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
 
 T = TypeVar("T")
+
+EVERY = bool(os.environ.get("VSF_EVERY"))
+"""Whether to test what a plain run leaves out because it is the same code once more: `python dev.py versions` does."""
 
 
 def apart(function: Callable[..., T], *args: Any) -> T:

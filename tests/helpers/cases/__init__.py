@@ -73,6 +73,12 @@ class Case:
     no_branches: str | None = None
 
     @property
+    def told(self) -> tuple[Any, ...]:
+        """What the references are told of the model, apart from its texts: alike in cases that differ in sizes and options."""
+        return (self.lengthen, self.kinds, self.positions, self.no_mutants, self.branches, self.refines_apart,
+                self.of_the_prompt, self.padded)
+
+    @property
     def stands_in(self) -> bool:
         """Whether this is a model of ours in the place of one that not every ComfyUI under test has."""
         return isinstance(self.config, type)
@@ -151,6 +157,7 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> Any:
     return build(BY_NAME[name], dtype)
 
 
-ALL: list[Case] = [case for module in pkgutil.iter_modules(__path__)
-                   for case in importlib.import_module(f"{__name__}.{module.name}").CASES] if __name__ == "cases" else []
+FILES: dict[str, list[Case]] = {module.name: importlib.import_module(f"{__name__}.{module.name}").CASES
+                                for module in pkgutil.iter_modules(__path__)} if __name__ == "cases" else {}
+ALL: list[Case] = [case for own in FILES.values() for case in own]
 BY_NAME = {case.name: case for case in ALL}
