@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vsf_core.schedule import MOST, SHAPES, Curve, read_curve
+from ..vsf_core.schedule import MOST, SHAPES, THIRDS, Curve, read_curve
 from .glue.sampling.seen import is_wanted
 
 
@@ -32,6 +32,12 @@ def curve_input() -> io.String.Input:
                            tooltip=f"How strong over the sampling: {', '.join(f'`{name}`' for name in SHAPES)}; or times and "
                                    "factors such as `0:1, 0.5:1, 1:0`, where 0 is the start, 1 the end, and a factor up to "
                                    f"{MOST:g}.")
+
+
+def blocks_input() -> io.String.Input:
+    return io.String.Input("blocks", default="", optional=True, advanced=True,
+                           tooltip="For study: in which of the model's blocks it acts, "
+                                   f"{', '.join(f'`{name}`' for name in THIRDS)}, or numbers from 0, `0-5, 8`. Empty is all.")
 
 
 def in_time(start_percent: Any, end_percent: Any) -> tuple[float, float]:

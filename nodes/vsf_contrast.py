@@ -6,13 +6,14 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..vsf_core.schedule import read_blocks
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, context_prompts
 from .glue.reading.fit import check_fit
 from .glue.said import node_id, say
 from .glue.sampling.patch import attach
-from .inputs import Shown, curve_input, in_range, in_time, over_time, times
+from .inputs import Shown, blocks_input, curve_input, in_range, in_time, over_time, times
 
 
 class VSFContrast(Shown, io.ComfyNode):
@@ -35,6 +36,7 @@ class VSFContrast(Shown, io.ComfyNode):
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
                 *times(),
                 curve_input(),
+                blocks_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Model.Output(tooltip="The model with the negative prompt inside. Sample it at CFG 1.")],
@@ -42,14 +44,15 @@ class VSFContrast(Shown, io.ComfyNode):
 
     @classmethod
     def execute(cls, model, context, strength: float, start_percent: float, end_percent: float,
-                curve: str = "constant") -> io.NodeOutput:
+                curve: str = "constant", blocks: str = "") -> io.NodeOutput:
         start, end = in_time(start_percent, end_percent)
         strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
+        where = read_blocks(blocks)
         if off:
             say(node_id(cls), f"off: {off}")
             return io.NodeOutput(model)
         family = find_family(model.model)
-        contexts = [replace(c, curve=times) for c in context_prompts(context, strength, start, end, node_id(cls))]
+        contexts = [replace(c, curve=times, blocks=where) for c in context_prompts(context, strength, start, end, node_id(cls))]
         for prompt in contexts:
             check_fit(prompt, family, model.model, "encode `context` again, in another precision if need be")
         return io.NodeOutput(attach(model, contexts) if contexts else model)

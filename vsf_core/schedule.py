@@ -1,4 +1,4 @@
-"""When a negative acts, and how strongly: by its window and its curve over the sampling."""
+"""When a negative acts, and how strongly: by its window and its curve over the sampling; and in which of a model's blocks."""
 from __future__ import annotations
 
 import re
@@ -123,3 +123,39 @@ def by_sigma(curve: Curve, percent_to_sigma: Callable[[float], float]) -> SigmaC
     rising = torch.cat([torch.tensor([True]), levels[1:] > levels[:-1].cummax(0).values])
     factors[rising.nonzero().max()] = curve.at(0.0)  # some have one level for all times near the start (Cascade)
     return SigmaCurve(levels[rising], factors[rising])
+
+
+THIRDS = ("first third", "middle third", "last third")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Some of a model's blocks, counted from 0 in the order in which their image reads the prompt. third: of them all, by its
+    place in THIRDS; else numbers."""
+    third: int | None = None
+    numbers: frozenset[int] = frozenset()
+
+    def of(self, total: int) -> frozenset[int]:
+        """Their numbers in a model of so many."""
+        if self.third is None:
+            return self.numbers
+        return frozenset(range(round(total * self.third / 3), round(total * (self.third + 1) / 3)))
+
+
+def read_blocks(text: str) -> Blocks | None:
+    """Blocks from the name of a third or from numbers, `0-5, 8`; None for all, an empty text. Raises ValueError, for the user
+    to read, that shows the part which is none."""
+    name = " ".join(text.lower().split()) if isinstance(text, str) else None
+    if name in ("", "all"):
+        return None
+    if name in THIRDS:
+        return Blocks(third=THIRDS.index(name))
+    numbers: set[int] = set()
+    for part in ("?" if name is None else name).split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            found = type(text).__name__ if name is None else f'"{part.strip()}"'
+            raise ValueError(f"VSF: leave `blocks` empty for all, or set it to {', '.join(THIRDS)}, or to numbers such as 0-5, "
+                             f"8. Expected blocks, found {found}.")
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return Blocks(numbers=frozenset(numbers))

@@ -18,14 +18,14 @@ CONTRACT = {
     "VSFContrast": {
         "inputs": [("model", "MODEL", None), ("context", "CONDITIONING", None), ("strength", "FLOAT", (1.0, 0.0, 3.0)),
                    ("start_percent", "FLOAT", (0.0, 0.0, 1.0)), ("end_percent", "FLOAT", (1.0, 0.0, 1.0)),
-                   ("curve", "STRING", None)],
+                   ("curve", "STRING", None), ("blocks", "STRING", None)],
         "outputs": ["MODEL"],
     },
     "VSFGuidance": {
         "inputs": [("model", "MODEL", None), ("negative", "CONDITIONING", None), ("scale", "FLOAT", (2.0, 0.0, 10.0)),
                    ("bias", "FLOAT", (0.2, 0.0, 5.0)), ("start_percent", "FLOAT", (0.0, 0.0, 1.0)),
                    ("end_percent", "FLOAT", (1.0, 0.0, 1.0)),
-                   ("curve", "STRING", None)],
+                   ("curve", "STRING", None), ("blocks", "STRING", None)],
         "outputs": ["MODEL"],
     },
     "VSFTextEncode": {"inputs": [("clip", "CLIP", None), ("text", "STRING", None)], "outputs": ["CONDITIONING"]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.modules.attention as comfy_attention
@@ -52,6 +53,7 @@ class VSFAttention:
         self.previous = previous
         self.expected: Layout | None = None
         self.calls = 0
+        self.blocks: Sequence[frozenset[int] | None] = ()  # of each negative, those in which it acts, None for all
         self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
         self.ticket: Tensor | None = None  # where what the negatives do is to be noted (seen.py)
 
@@ -72,6 +74,8 @@ class VSFAttention:
             k, v = (split_heads(t, q.shape[-1]) for t in (k, v))
         if isinstance(layout, LaneLayout):
             k, v = layout.with_lanes(k, v, kwargs["transformer_options"])
+        if layout.has_image_queries and any(blocks is not None for blocks in self.blocks):
+            layout = self._in_this_block(layout)
 
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
@@ -94,6 +98,14 @@ class VSFAttention:
             return out
         out = joined(q, k, v, mask) if self.acting is None else self._by_rows(layout, q, k, v, mask, attend, joined)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
+
+    @torch.compiler.disable  # a block's number would be a constant of its compiled code
+    def _in_this_block(self, layout: Layout) -> Layout:
+        """The layout with the negatives at rest that do not act in this block: each attention in which the image reads the text
+        is one, which every model can be counted by."""
+        block = self.calls - 1
+        return replace(layout, resting=frozenset(c for c, blocks in enumerate(self.blocks)
+                                                 if blocks is not None and block not in blocks))
 
     def _by_rows(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
                  joined: Attention) -> Tensor:

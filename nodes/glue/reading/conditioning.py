@@ -10,7 +10,7 @@ import comfy.hooks
 import torch
 from torch import Tensor
 
-from ....vsf_core.schedule import Curve
+from ....vsf_core.schedule import Blocks, Curve
 from ..said import say
 from . import made
 from .tokens import known_rows
@@ -41,7 +41,7 @@ class NegativePrompt:
 
     options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
     node: the id of the node in the graph that it comes from, which shows what it did. curve: what its scale is times over the
-    sampling.
+    sampling; blocks: those of the model in which it acts, None for all.
     """
     tokens: Tensor
     scale: float
@@ -51,6 +51,7 @@ class NegativePrompt:
     options: dict[str, Any] = field(default_factory=dict)
     node: str | None = None
     curve: Curve | None = None
+    blocks: Blocks | None = None
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....vsf_core.schedule import Curve
+from ....vsf_core.schedule import Blocks, Curve
 from .conditioning import MASKED_BY, WORDS, negative_prompts
 from .lines import joined
 from .tokens import Tokens, known_rows, real_rows, real_rows_of_others, tokenize
@@ -30,9 +30,9 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve: as in NegativePrompt; told:
-    what the node has said before the run, and says again after it; name: what to call it there. carried: whether it is that of
-    the conditionings alone that carry it (CARRIED), and of no other one with the same text.
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve, blocks: as in
+    NegativePrompt; told: what the node has said before the run, and says again after it; name: what to call it there. carried:
+    whether it is that of the conditionings alone that carry it (CARRIED), and of no other one with the same text.
     """
     tokens: Tensor
     strength: float = 0.0
@@ -45,6 +45,7 @@ class ContextPrompt:
     node: str | None = None
     told: str = ""
     curve: Curve | None = None
+    blocks: Blocks | None = None
     name: str = ""
     carried: bool = False
 

@@ -30,11 +30,12 @@ from torch.overrides import TorchFunctionMode
 
 from ....vsf_core.contrast import fade, noise_share
 from ....vsf_core.layout import Context, Negative
-from ....vsf_core.schedule import SigmaCurve, SigmaWindow, by_sigma
+from ....vsf_core.schedule import Blocks, SigmaCurve, SigmaWindow, by_sigma
 from ..attention.notes import noting
 from ..attention.override import OVERRIDE, VSFAttention
 from ..attention.positions import standing
 from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
+from ..families.counting import count_blocks
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import ContextPrompt
 from ..said import say
@@ -274,6 +275,9 @@ class VSFPatch:
         active.run.acting.update(active.numbers)
         layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
         attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context), active.for_which(len(x)))
+        named = [active.run.negatives[c].blocks for c in active.numbers]
+        total = count_blocks(executor.class_obj.diffusion_model)
+        attention.blocks = [blocks and blocks.of(total) for blocks in named]
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
@@ -285,6 +289,7 @@ class VSFPatch:
         if seen is not None:
             seen.add(call, self.family, noted, active.numbers, active.acting_places())
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
+        _check_blocks(named, attention.calls, total)
         return out
 
 
@@ -385,6 +390,17 @@ def _check_call(run: Run, calls: int, forward_seen: bool, base_model: Any) -> No
         raise RuntimeError("VSF: remove the node that replaces the model's forward (TeaCache and similar packs do), or bypass "
                            f"the VSF node. Expected the attention of {type(base_model).__name__} to pass through ComfyUI's "
                            "attention override, found not one call in this step.")
+
+
+def _check_blocks(named: Sequence[Blocks | None], calls: int, total: int) -> None:
+    """After a forward: raise for blocks that it does not have, and for thirds of another number of them than was counted."""
+    for blocks in filter(None, named if calls else ()):
+        if blocks.third is not None and calls != total:
+            raise RuntimeError(f"VSF: name the blocks by numbers in `blocks`, from 0 to {calls - 1}. Expected a model in which "
+                               f"VSF can count them beforehand, found {calls} where {total} were counted.")
+        if blocks.numbers and max(blocks.numbers) >= calls:
+            raise RuntimeError(f"VSF: set `blocks` to numbers from 0 to {calls - 1}. Expected blocks that this model has, "
+                               f"found {max(blocks.numbers)}.")
 
 
 def _check_run(run: Run) -> None:
