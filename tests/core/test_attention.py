@@ -121,3 +121,15 @@ def test_window_is_closed():
     assert 0.2 in window
     assert 0.81 not in window
     assert 0.19 not in window
+
+
+@pytest.mark.parametrize("kernel", [attention.cuda_flash, attention.cuda_cudnn, attention.cuda_efficient])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_shapes_of_the_kernels_of_cuda(kernel, kv_heads):
+    """By PyTorch's own rules of shape for them, where no such device is; 37 queries are no multiple of any padding. On a GPU
+    test_cuda.py has their numbers."""
+    q = torch.empty(2, 4, 37, 64, dtype=torch.float16, device="meta")
+    k, v = (torch.empty(2, kv_heads, 21, 64, dtype=torch.float16, device="meta") for _ in range(2))
+    z, lse = kernel(q, k, v, 0.3)
+    assert (z.shape, z.dtype) == (q.shape, q.dtype)
+    assert (lse.shape, lse.dtype) == (q.shape[:3], torch.float32)

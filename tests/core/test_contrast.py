@@ -508,3 +508,14 @@ def test_fade_and_the_noises_share():
     for sigma in (0.03, 1.0, 14.6):  # the same picture as the flow's at t, but for its size
         t = contrast.noise_share(sigma, is_flow=False)
         torch.testing.assert_close((x0 + sigma * eps) / (1 + sigma), (1 - t) * x0 + t * eps)
+
+
+def test_out_is_written_over():
+    """The difference may be written over an argument, and is the same as elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    z, z_text, z_rest = torch.randn(3, 2, 4, 9, 8, generator=generator)
+    w, w_text = torch.rand(2, 2, 4, 9, 1, generator=generator)
+    own = z.clone()
+    found = contrast.difference(own, w, z_text, w_text, z_rest, out=own)
+    assert found.data_ptr() == own.data_ptr()
+    assert torch.equal(found, contrast.difference(z, w, z_text, w_text, z_rest))

@@ -26,7 +26,7 @@ def test_texts(text, values):
 @pytest.mark.parametrize(("text", "found"), [
     ("fade", '"fade"'), ("0:1,,1:0", '""'), ("0:1; 1:0", '"0:1; 1:0"'), ("0:11", '"0:11"'), ("1.5:1", '"1.5:1"'),
     ("0:1, 0.5:-1", '"0.5:-1"'), ("0:nan", '"0:nan"'), ("0:1, 0.5", '"0.5"'), ("0:inf", '"0:inf"'),
-    ("0.5:1, 0.5:0", '"0.5:0" behind "0.5:1", which is not later'), (None, "NoneType"),
+    ("0.5:1, 0.5:0", '"0.5:0" behind "0.5:1", which is not later'), (None, "NoneType"), (3, "int"),
 ])
 def test_texts_that_are_none(text, found):
     with pytest.raises(ValueError) as error:
