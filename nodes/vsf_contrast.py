@@ -10,8 +10,8 @@ from ..vsf_core.schedule import read_blocks
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, context_prompts
-from .glue.reading.fit import check_fit
 from .glue.said import node_id, say
+from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
 from .inputs import Shown, blocks_input, curve_input, in_range, in_time, over_time, times
 

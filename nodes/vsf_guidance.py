@@ -10,9 +10,9 @@ from ..vsf_core.schedule import read_blocks
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.conditioning import negative_prompts
-from .glue.reading.fit import check_fit
 from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
+from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
 from .inputs import Shown, blocks_input, curve_input, in_range, in_time, over_time, times
 

@@ -10,10 +10,10 @@ from typing_extensions import override
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, ContextPrompt, in_context
-from .glue.reading.fit import check_fit
 from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
 from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
+from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
 from .inputs import Shown, curve_input, in_range, over_time
 

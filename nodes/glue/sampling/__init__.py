@@ -1,5 +1,6 @@
 """From a MODEL with negatives attached to one call of its model, in ComfyUI's own levels of a sampling run.
 
+    fit      whether a model can take a negative, said at its node
     patch    attach to a ModelPatcher; one wrapper per level
     run      one sampling run: which conditionings are positive, the negatives that act on them, how these travel
     seen     what the negatives did in a run, where a heat map is in the graph

@@ -7,8 +7,8 @@ import torch
 
 from ..families import Family
 from ..families.widths import text_width
-from .conditioning import EIGHT_BITS, NegativePrompt
-from .contexts import ContextPrompt
+from ..reading.conditioning import EIGHT_BITS, NegativePrompt
+from ..reading.contexts import ContextPrompt
 
 MOST = 1e9  # no text encoder comes near it, and beyond, logits of its square overflow float32 and the picture is NaN
 
