@@ -3,6 +3,7 @@
     fit      whether a model can take a negative, said at its node
     patch    attach to a ModelPatcher; one wrapper per level
     run      one sampling run: which conditionings are positive, the negatives that act on them, how these travel
+    carry    a prompt that brings its own negatives, found again when it is sampled
     seen     what the negatives did in a run, where a heat map is in the graph
     picture  which image tokens are the picture, and where in it they lie
 
