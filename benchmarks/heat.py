@@ -29,7 +29,7 @@ import scenes  # noqa: E402
 NODES = pipeline.pack_nodes(ROOT)  # loads the pack as vsf_pack
 
 from vsf_pack.nodes.glue.sampling import seen  # noqa: E402
-from vsf_pack.nodes.vsf_heat_map import draw  # noqa: E402
+from vsf_pack.nodes.glue.sampling.drawn import draw  # noqa: E402
 
 SEED = 103  # the report pairs' (evidence.py)
 

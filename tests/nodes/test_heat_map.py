@@ -8,12 +8,11 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
-from vsf_pack.nodes import vsf_heat_map
 from vsf_pack.nodes.glue.reading.conditioning import WORDS
 from vsf_pack.nodes.glue.sampling import seen
+from vsf_pack.nodes.glue.sampling.drawn import AVERAGE, EACH_STEP, draw, frame_of
 from vsf_pack.nodes.glue.sampling.patch import KEY
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
-from vsf_pack.nodes.vsf_heat_map import AVERAGE, EACH_STEP, draw
 from vsf_pack.vsf_core.heat import colours, table
 
 import nodes
@@ -155,7 +154,7 @@ def test_the_numbers_say_it():
     (4, 1, [0, 0, 0, 0]),
 ])
 def test_frames_of_a_video(frames, cells, expected):
-    assert [vsf_heat_map.frame_of(i, frames, cells) for i in range(frames)] == expected
+    assert [frame_of(i, frames, cells) for i in range(frames)] == expected
 
 
 def test_pictures_of_another_number_are_refused():

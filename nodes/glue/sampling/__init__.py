@@ -5,6 +5,7 @@
     run      one sampling run: which conditionings are positive, the negatives that act on them, how these travel
     carry    a prompt that brings its own negatives, found again when it is sampled
     seen     what the negatives did in a run, where a heat map is in the graph
+    drawn    the same as pictures and words
     picture  which image tokens are the picture, and where in it they lie
 
 May not enter: a family's name, which only its adapter knows; anything that outlives the run, but for what `seen` keeps of one
