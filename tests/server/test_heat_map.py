@@ -10,14 +10,13 @@ from pathlib import Path
 import build_workflows
 import numpy as np
 import pytest
-import test_browser
 import testbed_workflows
 from comfy_server import ComfyServer, PromptRefused
+from frontend import SHOWS_FILE, load, use_renderer
+from frontend import run as press
 from PIL import Image
 from recipes import SEE
-from server_checks import check_only_models_missing
-
-page = test_browser.page
+from server_checks import RENDERERS, check_only_models_missing
 
 
 def demo(**changes: object) -> dict:
@@ -94,20 +93,20 @@ def test_queued_prompts_do_not_mix(server: ComfyServer, prompt: dict) -> None:
     assert roof[0]["PreviewImage"] != wheels[0]["PreviewImage"]
 
 
-@test_browser.RENDERERS
+@RENDERERS
 def test_in_the_frontend(vue: bool, page, server: ComfyServer, artefacts: Path) -> None:
     """The picture is on the node, the map and the numbers beside it."""
-    test_browser.use_renderer(page, vue)
+    use_renderer(page, vue)
     workflow = demo(steps=4, seed=11 + vue)
-    test_browser.load(page, workflow)
-    status, body = test_browser.run(page, server, workflow)
+    load(page, workflow)
+    status, body = press(page, workflow)
     assert status == 200
     outputs = server.wait(body["prompt_id"])
     node = str(next(n["id"] for n in workflow["nodes"] if n["type"] == "VSFHeatMap"))
     file = outputs[node]["images"][0]
-    page.wait_for_function(test_browser.SHOWS_FILE, arg=[node, file["filename"], vue])
+    page.wait_for_function(SHOWS_FILE, arg=[node, file["filename"], vue])
     text = next(out["text"][0] for out in outputs.values() if "text" in out)
     assert text.startswith("all negatives: mean 0.")
-    test_browser.screenshot(page, artefacts / f"heat map, {'nodes2' if vue else 'canvas'}.png")
+    page.screenshot(path=artefacts / f"heat map, {'nodes2' if vue else 'canvas'}.png")
     picture = np.asarray(Image.open(io.BytesIO(server.picture(file))).convert("RGB"))
     assert picture.shape == (128, 128, 3) and picture.std() > 10
