@@ -10,6 +10,7 @@ import pytest
 import torch
 from vsf_pack.nodes.glue.reading.contexts import ContextPrompt, context_prompts
 from vsf_pack.nodes.glue.sampling.patch import attach
+from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
 
 from nodes import ConditioningSetTimestepRange
@@ -133,3 +134,23 @@ def test_one_model_sampled_with_one_prompt_of_two(case):
             case.sample(model, positive)
     with pytest.raises(ValueError, match="VSF: connect the `positive` output of VSF Prompt"):
         case.sample(model, case.conditioning(7, 5))
+
+
+def test_lines_are_nodes_one_after_the_other(chroma):
+    """Bit for bit: each line is a negative of its own. All in one line is another negative."""
+    case, model, clip = chroma
+    lines, positive = VSFPrompt.execute(model, clip, "a red apple", "table\nsmall tree:0.5\nold house", 1.0).args
+    chained = model
+    for negative, strength in (("table", 1.0), ("small tree", 0.5), ("old house", 1.0)):
+        chained, _ = VSFPrompt.execute(chained, clip, "a red apple", negative, strength).args
+    one, _ = VSFPrompt.execute(model, clip, "a red apple", "table, small tree, old house", 1.0).args
+    out = case.sample(lines, positive)
+    assert torch.equal(out, case.sample(chained, positive))
+    assert not torch.allclose(out, case.sample(one, positive), atol=1e-3)
+
+
+@pytest.mark.parametrize("node", [VSFPrompt, VSFConditioning])
+def test_wildcards_are_the_frontends(node):
+    """`{a|b}` is resolved before the graph is sent, in inputs that say so."""
+    texts = {part.id: part for part in node.GET_SCHEMA().inputs if part.io_type == "STRING" and part.multiline}
+    assert set(texts) == {"prompt", "negative"} and all(part.dynamic_prompts for part in texts.values())
