@@ -71,7 +71,7 @@ def test_shipped_workflow_from_the_template_browser(recipe: Recipe, page, artefa
     for vue in (False, True):
         use_renderer(page, vue)
         page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        page.get_by_text(PACK, exact=True).first.click()
+        page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click()  # a node has it too
         card = page.get_by_test_id(f"template-workflow-{recipe.title}")
         card.scroll_into_view_if_needed()
         page.wait_for_function(f"card => {PICTURE_IN}(card)", arg=card.element_handle())
