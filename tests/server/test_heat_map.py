@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 from pathlib import Path
 
 import build_workflows
-import numpy as np
 import pytest
 import testbed_workflows
 from comfy_server import ComfyServer, PromptRefused
 from frontend import SHOWS_FILE, load, use_renderer
 from frontend import run as press
-from PIL import Image
 from recipes import SEE
-from server_checks import RENDERERS, check_only_models_missing
+from server_checks import RENDERERS, check_only_models_missing, pixels
 
 
 def demo(**changes: object) -> dict:
@@ -24,22 +21,22 @@ def demo(**changes: object) -> dict:
     return testbed_workflows.demo(recipe=SEE, **changes)
 
 
-def outcome(server: ComfyServer, prompt_id: str, prompt: dict) -> tuple[dict[str, list[bytes]], str, set[str]]:
-    """The pictures of each node type, the numbers, and the types of the nodes that came from a cache."""
+def outcome(server: ComfyServer, prompt_id: str, prompt: dict) -> tuple[dict[str, bytes], str, set[str]]:
+    """The values of the first picture of each node type, the numbers, and the types of the nodes that came from a cache."""
     outputs = server.wait(prompt_id)
     kinds = {number: node["class_type"] for number, node in prompt.items()}
-    found = {kinds[n]: [server.picture(image) for image in out["images"]] for n, out in outputs.items() if "images" in out}
+    found = {kinds[n]: pixels(server.picture(out["images"][0])).tobytes() for n, out in outputs.items() if "images" in out}
     numbers = next((out["text"][0] for n, out in outputs.items() if kinds[n] == "PreviewAny"), "")
     messages = server.get_json(f"/history/{prompt_id}")[prompt_id]["status"]["messages"]
     cached = next(detail["nodes"] for kind, detail in messages if kind == "execution_cached")
     return found, numbers, {kinds[number] for number in cached}
 
 
-def run(server: ComfyServer, prompt: dict) -> tuple[dict[str, list[bytes]], str, set[str]]:
+def run(server: ComfyServer, prompt: dict) -> tuple[dict[str, bytes], str, set[str]]:
     return outcome(server, server.queue(prompt), prompt)
 
 
-def with_inputs(prompt: dict, kind: str, **inputs: object) -> dict:
+def with_inputs(prompt: dict, kind: str, /, **inputs: object) -> dict:
     result = copy.deepcopy(prompt)
     for node in result.values():
         if node["class_type"] == kind:
@@ -67,10 +64,10 @@ def test_a_heat_map_that_is_added_later(server: ComfyServer, prompt: dict) -> No
     of_map = {"VSFHeatMap", "PreviewImage", "PreviewAny"}
     without = {number: node for number, node in prompt.items() if kinds[number] not in of_map}
     without, own = with_inputs(without, "PrimitiveInt", value=4711), with_inputs(prompt, "PrimitiveInt", value=4711)
-    plain = server.run(without)
+    plain = run(server, without)[0]
     pictures, numbers, cached = run(server, own)
     assert not {"VSFPrompt", "KSampler"} & cached
-    assert list(plain.values())[0] == pictures["SaveImage"], "the heat map changed the picture"
+    assert plain["SaveImage"] == pictures["SaveImage"], "the heat map changed the picture"
     assert numbers.startswith("all negatives: mean 0.") and '\nnegative 1 "wheels": mean 0.' in numbers
 
     again, same, cached = run(server, own)
@@ -108,5 +105,5 @@ def test_in_the_frontend(vue: bool, page, server: ComfyServer, artefacts: Path) 
     text = next(out["text"][0] for out in outputs.values() if "text" in out)
     assert text.startswith("all negatives: mean 0.")
     page.screenshot(path=artefacts / f"heat map, {'nodes2' if vue else 'canvas'}.png")
-    picture = np.asarray(Image.open(io.BytesIO(server.picture(file))).convert("RGB"))
+    picture = pixels(server.picture(file))
     assert picture.shape == (128, 128, 3) and picture.std() > 10
