@@ -27,6 +27,12 @@ def times() -> list[io.Float.Input]:
                            tooltip="Where in the sampling to stop. 1 is after the last step.")]
 
 
+def mask_input() -> io.Mask.Input:
+    return io.Mask.Input("mask", optional=True, advanced=True,
+                         tooltip="Where to act: only where the mask is white, less where it is grey. Of any size, and one for "
+                                 "all, or one for each picture or frame. Empty is the whole picture.")
+
+
 def curve_input() -> io.String.Input:
     return io.String.Input("curve", default="constant", optional=True, advanced=True,
                            tooltip=f"How strong over the sampling: {', '.join(f'`{name}`' for name in SHAPES)}; or times and "

@@ -10,10 +10,11 @@ from ..vsf_core.schedule import read_blocks
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, context_prompts
+from .glue.reading.masks import of_mask
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import Shown, blocks_input, curve_input, in_range, in_time, over_time, times
+from .inputs import Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
 
 
 class VSFContrast(Shown, io.ComfyNode):
@@ -35,6 +36,7 @@ class VSFContrast(Shown, io.ComfyNode):
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
                 *times(),
+                mask_input(),
                 curve_input(),
                 blocks_input(),
             ],
@@ -44,15 +46,17 @@ class VSFContrast(Shown, io.ComfyNode):
 
     @classmethod
     def execute(cls, model, context, strength: float, start_percent: float, end_percent: float,
-                curve: str = "constant", blocks: str = "") -> io.NodeOutput:
+                curve: str = "constant", blocks: str = "", mask=None) -> io.NodeOutput:
         start, end = in_time(start_percent, end_percent)
         strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
         where = read_blocks(blocks)
-        if off:
+        region = of_mask(mask)
+        if off := off or region.why_off:
             say(node_id(cls), f"off: {off}")
             return io.NodeOutput(model)
         family = find_family(model.model)
-        contexts = [replace(c, curve=times, blocks=where) for c in context_prompts(context, strength, start, end, node_id(cls))]
+        contexts = [replace(c, curve=times, blocks=where)
+                    for c in context_prompts(context, strength, start, end, node_id(cls), region)]
         for prompt in contexts:
             check_fit(prompt, family, model.model, "encode `context` again, in another precision if need be")
         return io.NodeOutput(attach(model, contexts) if contexts else model)

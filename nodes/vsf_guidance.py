@@ -10,11 +10,12 @@ from ..vsf_core.schedule import read_blocks
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.conditioning import negative_prompts
+from .glue.reading.masks import of_mask
 from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import Shown, blocks_input, curve_input, in_range, in_time, over_time, times
+from .inputs import Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
 
 
 class VSFGuidance(Shown, io.ComfyNode):
@@ -40,6 +41,7 @@ class VSFGuidance(Shown, io.ComfyNode):
                                tooltip="Gentleness. Higher leaves more of the picture alone: 0.5 when it suffers, 0 for the "
                                        "whole push."),
                 *times(),
+                mask_input(),
                 curve_input(),
                 blocks_input(),
             ],
@@ -49,18 +51,19 @@ class VSFGuidance(Shown, io.ComfyNode):
 
     @classmethod
     def execute(cls, model, negative, scale: float, bias: float, start_percent: float, end_percent: float,
-                curve: str = "constant", blocks: str = "") -> io.NodeOutput:
+                curve: str = "constant", blocks: str = "", mask=None) -> io.NodeOutput:
         scale, bias = in_range("scale", scale, MAX_SCALE), in_range("bias", bias, MAX_BIAS)
         start, end = in_time(start_percent, end_percent)
         scale, times, off = over_time("scale", scale, curve)
         where = read_blocks(blocks)
-        if off:
+        region = of_mask(mask)
+        if off := off or region.why_off:
             say(node_id(cls), f"off: {off}")
             return io.NodeOutput(model)
         family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
         padded = family.__name__.rpartition(".")[2] not in UNPADDED
         prompts = [replace(prompt, curve=times, blocks=where)
-                   for prompt in negative_prompts(negative, scale, bias, start, end, padded, node_id(cls))]
+                   for prompt in negative_prompts(negative, scale, bias, start, end, padded, node_id(cls), region)]
         for prompt in prompts:
             if (most := prompt.scale * (times.highest if times else 1.0)) > MAX_SCALE:
                 raise ValueError("VSF: lower `scale`, its `curve` or the strength of `negative`. Expected at most "

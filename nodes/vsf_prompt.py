@@ -11,11 +11,12 @@ from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, ContextPrompt, in_context
 from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
+from .glue.reading.masks import EVERYWHERE, Region, of_mask
 from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import Shown, curve_input, in_range, over_time
+from .inputs import Shown, curve_input, in_range, mask_input, over_time
 
 
 class VSFPrompt(Shown, io.ComfyNode):
@@ -42,6 +43,7 @@ class VSFPrompt(Shown, io.ComfyNode):
                                         "left out. Empty is off."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
+                mask_input(),
                 curve_input(),
             ],
             hidden=[io.Hidden.unique_id],
@@ -51,17 +53,18 @@ class VSFPrompt(Shown, io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, clip, prompt: str, negative: str, strength: float, curve: str = "constant") -> io.NodeOutput:
+    def execute(cls, model, clip, prompt: str, negative: str, strength: float, curve: str = "constant",
+                mask=None) -> io.NodeOutput:
         family = find_family(model.model)  # say that a model cannot do it even when the negative is empty
         positive, contexts = read(node_id(cls), clip, prompt, negative, strength, curve,
-                                  waiting="not sampled yet: connect both outputs to the sampler")
+                                  waiting="not sampled yet: connect both outputs to the sampler", region=of_mask(mask))
         for context in contexts:
             check_fit(context, family, model.model, "load the text encoder in another precision")
         return io.NodeOutput(attach(model, contexts) if contexts else model, positive)
 
 
 def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any, curve: Any,
-         waiting: str) -> tuple[list[Any], list[ContextPrompt]]:
+         waiting: str, region: Region = EVERYWHERE) -> tuple[list[Any], list[ContextPrompt]]:
     """The CONDITIONING of a prompt and its negatives, a line each; what becomes of each is said on the node, and `waiting` if
     any is left. Raises ValueError, for the user to read, for inputs that are none."""
     if clip is None:
@@ -71,6 +74,7 @@ def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any,
         raise ValueError("VSF: write `prompt` and `negative` as texts. Expected two texts, found "
                          f"{type(prompt).__name__} and {type(negative).__name__}.")
     strength, times, off = over_time("strength", in_range("strength", strength, MAX_STRENGTH), curve)
+    off = off or region.why_off
     prompt, inline = taken_out(prompt)
     found = []
     said = [f"off: {off}"] if off else []
@@ -89,7 +93,7 @@ def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any,
     said += [] if said or found else ["off: no negative"]
     told = "\n".join(said)
     say(node, "\n".join([*said, *([waiting] if found else [])]))
-    positive, contexts = in_context(clip, prompt, found, node, told)
+    positive, contexts = in_context(clip, prompt, found, node, told, region)
     return positive, [replace(context, curve=times) for context in contexts]
 
 

@@ -11,4 +11,5 @@ softmax that stays with the positive keys.
     forms      both rules over such a layout: the merged form and the concatenated form
     dense      both written out in double precision: the readable reference
     schedule   when a negative acts
+    areas      masks of one size as averages over the cells of another: where a negative acts
 """

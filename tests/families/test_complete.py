@@ -20,6 +20,7 @@ from cases import Case
 from comfy.model_base import BaseModel, UNetModel
 from vsf_pack.nodes.glue import families
 from vsf_pack.nodes.glue.families import FAMILIES, REFUSED, find_family
+from vsf_pack.nodes.glue.families.pictures import PICTURES
 
 TESTED = (0, 30, 0)  # the oldest ComfyUI that has all models named
 NEWER = {  # class -> the ComfyUI that brings it, or the first in which it was seen
@@ -138,3 +139,10 @@ def test_a_refused_model_is_told_why(name):
     found = f"found {SimpleNamespace.__name__}, {cls.__name__}, in which VSF cannot work: {REFUSED[name]}."
     assert str(error.value).startswith("VSF: bypass or remove the VSF node") and str(error.value).endswith(found)
     assert REFUSED[name].startswith("it ") and not REFUSED[name].endswith(".")
+
+
+def test_every_family_tells_where_its_picture_is():
+    """Or makes sound, and takes no mask."""
+    adapters = {module for module, _ in FAMILIES.values()}
+    assert PICTURES.keys() <= adapters
+    assert adapters - PICTURES.keys() == {"ace_step", "ace_step15", "stable_audio"}

@@ -11,6 +11,7 @@ import vsf
 from vsf_pack.nodes.glue.reading import made
 from vsf_pack.nodes.glue.reading.conditioning import WORDS, rows_of_words, without_padding
 from vsf_pack.nodes.glue.reading.tokens import known_rows
+from vsf_pack.nodes.vsf_guidance import VSFGuidance
 
 import nodes
 
@@ -113,12 +114,24 @@ def test_strength_multiplies_the_scale(case):
     assert torch.equal(sample(case, off), sample(case, None))
 
 
-def test_areas_and_masks_are_refused(case):
-    masked, = nodes.ConditioningSetMask().append(words(case, 5, 2), torch.ones(8, 8), "default", 0.5)
-    area, = nodes.ConditioningSetAreaPercentage().append(words(case, 5, 2), 0.5, 0.5, 0.0, 0.0, 1.0)
-    for negative, used in ((masked, "mask"), (area, "area")):
-        with pytest.raises(ValueError, match=f"VSF: connect `negative` without its area or mask.*region .{used}."):
-            vsf.guide(cases.load(case.name), negative)
+def test_areas_and_masks_are_where_it_acts(case):
+    """Set Mask and Set Area of the negative are a mask on the node; their strengths multiply the scale."""
+    height, width = case.latent[-2:]
+    half = width // 2
+    left = torch.zeros(height * 8, width * 8)
+    left[:, :half * 8] = 1.0
+    model = VSFGuidance.execute(cases.load(case.name), words(case, 5, 2), 1.0, 0.2, 0.0, 1.0, mask=left).args[0]
+    want = case.sample(model, case.conditioning(7, 1), case.conditioning(4, 9))
+    masked, = nodes.ConditioningSetMask().append(words(case, 5, 2), left, "default", 0.5)
+    part, = nodes.ConditioningSetAreaPercentage().append(words(case, 5, 2), half / width, 1.0, 0.0, 0.0, 0.5)
+    area, = nodes.ConditioningSetArea().append(words(case, 5, 2), half * 8, height * 8, 0, 0, 0.5)
+    for entry in (masked, part, area):
+        assert torch.equal(sample(case, entry, 2.0), want)
+    assert not torch.equal(want, sample(case, words(case, 5, 2), 1.0))
+    white, = nodes.ConditioningSetMask().append(words(case, 5, 2), torch.ones(8, 8), "default", 1.0)
+    assert torch.equal(sample(case, white), sample(case, words(case, 5, 2)))
+    black, = nodes.ConditioningSetMask().append(words(case, 5, 2), torch.zeros(8, 8), "default", 1.0)
+    assert torch.equal(sample(case, black), sample(case, None))
 
 
 def test_time_range_acts(case):

@@ -25,6 +25,7 @@ from . import backends
 from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
 from .lanes import LaneLayout, split_heads
 from .notes import note
+from .regions import CallRegions, of_rows
 
 log = logging.getLogger("vsf")
 
@@ -54,6 +55,7 @@ class VSFAttention:
         self.expected: Layout | None = None
         self.calls = 0
         self.blocks: Sequence[frozenset[int] | None] = ()  # of each negative, those in which it acts, None for all
+        self.regions: CallRegions | None = None
         self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
         self.ticket: Tensor | None = None  # where what the negatives do is to be noted (seen.py)
 
@@ -69,6 +71,10 @@ class VSFAttention:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=skip_reshape,
                               skip_output_reshape=skip_output_reshape, **kwargs)
         self.calls += layout.has_image_queries
+        if self.regions is not None and layout.has_image_queries:
+            spans = layout.query_spans(q.shape[2 if skip_reshape else 1])
+            layout = self.regions.of(layout, sum(s.stop - s.start for role, s in spans if role == "I"),
+                                     kwargs.get("transformer_options") or {})
         if not skip_reshape:
             q = q.view(*q.shape[:2], heads, -1).transpose(1, 2)
             k, v = (split_heads(t, q.shape[-1]) for t in (k, v))
@@ -80,7 +86,7 @@ class VSFAttention:
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return self._base(func, q, k, v, heads, mask=mask, attn_precision=attn_precision, skip_reshape=True,
                               skip_output_reshape=True, **kwargs)
-        def joined(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        def joined(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, layout: Layout) -> Tensor:
             noted: list[Tensor] = []
             join = self.join if self.ticket is None else functools.partial(self.join, note=noted.append)
             attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
@@ -96,7 +102,7 @@ class VSFAttention:
             if self.calls == 1 and not torch.compiler.is_compiling():
                 self._tell(layout, func, q, attend_lse, kwargs)
             return out
-        out = joined(q, k, v, mask) if self.acting is None else self._by_rows(layout, q, k, v, mask, attend, joined)
+        out = joined(q, k, v, mask, layout) if self.acting is None else self._by_rows(layout, q, k, v, mask, attend, joined)
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
 
     @torch.compiler.disable  # a block's number would be a constant of its compiled code
@@ -108,13 +114,13 @@ class VSFAttention:
                                                  if blocks is not None and block not in blocks))
 
     def _by_rows(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
-                 joined: Attention) -> Tensor:
+                 joined: Callable[..., Tensor]) -> Tensor:
         """Attention of a batch in which negatives act on some rows alone; the others are as without us."""
-        z, without = torch.empty_like(q), functools.partial(attention_without_negatives, layout=layout, attend=attend)
+        z, without = torch.empty_like(q), functools.partial(attention_without_negatives, attend=attend)
         for acts, attention in ((True, joined), (False, without)):
             rows = [i for i, row in enumerate(self.acting) if row is acts]
             own = mask if mask is None or mask.ndim < 3 or len(mask) == 1 else mask[rows]
-            z[rows] = attention(q[rows], k[rows], v[rows], mask=own)
+            z[rows] = attention(q[rows], k[rows], v[rows], mask=own, layout=of_rows(layout, rows))
         return z
 
     def join(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,

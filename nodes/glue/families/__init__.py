@@ -117,6 +117,12 @@ class ModelCall:
     words: dict[str, Tensor] = field(default_factory=dict)
     positions: Positions | None = None
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the latent's picture, ([frames,] height, width): of several latents that are packed into one x, the first."""
+        shapes = self.conds.get("latent_shapes") or ()
+        return tuple((shapes[0] if len(shapes) > 1 else self.x.shape)[2:])
+
     def prompt(self, length: int, name: str = TEXT) -> list[Segment]:
         """The prompt's tokens in an input of `length`: words, P, and what is none, B: padding, tokens of the model's own."""
         words = self.words.get(name)

@@ -34,9 +34,8 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     text = words(call.conds["input_ids"], call.conds["ar_len"])
     image = call.conds["vinput_mask"].shape[1] - call.conds["ar_len"] - 1
     lanes = tuple(lane(call, c) for c in range(len(tokens)))
-    behind = (Segment(c, next(iter(kv.values()))[0].shape[-2]) for c, kv in enumerate(lanes))
-    queries = Segment("P", 1), Segment("I", image)
-    return [LaneLayout((*text, Segment("I", 1 + image), *behind), negatives, queries, lanes=lanes)]
+    behind, asks = (Segment(c, next(iter(kv.values()))[0].shape[-2]) for c, kv in enumerate(lanes)), Segment("I", image)
+    return [LaneLayout((*text, Segment("I", 1 + image), *behind), negatives, (Segment("P", 1), asks), lanes=lanes)]
 
 
 def words(ids: Tensor, length: int) -> list[Segment]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ....vsf_core.schedule import Blocks, Curve
 from ..said import say
 from . import made
+from .masks import EVERYWHERE, Region, of_conditioning
 from .tokens import known_rows
 
 log = logging.getLogger("vsf")
@@ -41,7 +42,8 @@ class NegativePrompt:
 
     options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
     node: the id of the node in the graph that it comes from, which shows what it did. curve: what its scale is times over the
-    sampling; blocks: those of the model in which it acts, None for all.
+    sampling; blocks: those of the model in which it acts, None for all. region: where in the
+    picture it acts.
     """
     tokens: Tensor
     scale: float
@@ -52,14 +54,17 @@ class NegativePrompt:
     node: str | None = None
     curve: Curve | None = None
     blocks: Blocks | None = None
+    region: Region = EVERYWHERE
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
-                     end_percent: float, padded: bool = True, node: str | None = None) -> list[NegativePrompt]:
+                     end_percent: float, padded: bool = True, node: str | None = None,
+                     region: Region = EVERYWHERE) -> list[NegativePrompt]:
     """One negative for each entry of a CONDITIONING; entries that are off are left out, and the node says why.
 
     An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent, and its
-    strength (ConditioningSetAreaStrength) multiplies the scale. padded: as in `without_padding`.
+    strengths (ConditioningSetAreaStrength, of an area, of a mask) multiply the scale. Its area and its mask narrow `region`.
+    padded: as in `without_padding`.
     Raises ValueError, for the user to read, for conditioning that cannot be used.
     """
     if not isinstance(conditioning, list | tuple) or not conditioning:
@@ -70,13 +75,14 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
         tokens, options = _checked(entry)
         start = max(start_percent, *(_number(options, k, 0.0) for k in STARTS))
         end = min(end_percent, *(_number(options, k, 1.0) for k in ENDS))
-        strength = _number(options, "strength", 1.0)
+        strength = _number(options, "strength", 1.0) * (_number(options, "mask_strength", 1.0) if "mask" in options else 1.0)
+        where = region.within(of_conditioning(options))
         words, options = without_padding(tokens, options, padded)
         has_words = words.shape[1] or (not tokens.shape[1] and options.get(WORDS))  # HiDream's may all be Llama's
-        if has_words and start < end and strength:
-            prompts.append(NegativePrompt(words, scale * strength, bias, start, end, options, node))
+        if has_words and start < end and strength and not where.why_off:
+            prompts.append(NegativePrompt(words, scale * strength, bias, start, end, options, node, region=where))
         else:
-            why = "it has no words" if not has_words else "its strength is 0" if not strength else (
+            why = "it has no words" if not has_words else "its strength is 0" if not strength else where.why_off or (
                 f"it would act from {start:g} to {end:g}")
             say(node, f"off: {why}")
     return prompts
@@ -97,9 +103,6 @@ def _checked(entry: Any) -> tuple[Tensor, dict[str, Any]]:
     if not torch.isfinite(tokens).all():
         raise ValueError("VSF: encode `negative` in another precision; the text encoder that made it failed. Expected finite "
                          "values, found some that are not finite (NaN or infinity).")
-    if used := {"area", "mask"} & options.keys():
-        raise ValueError("VSF: connect `negative` without its area or mask. Expected a prompt for the whole picture, found "
-                         f"one that is limited to a region ({', '.join(sorted(used))}), which is not supported yet.")
     if hooks := [type(hook).__name__ for hook in _hooks_on_the_model(options.get("hooks"))]:
         raise ValueError("VSF: take the hooks off `negative` (apply_to_conds in Set CLIP Hooks), or set their strength_model "
                          "to 0. Expected hooks on the text encoder alone, which have acted already, found hooks on the model "

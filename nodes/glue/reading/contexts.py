@@ -10,6 +10,7 @@ from torch import Tensor
 from ....vsf_core.schedule import Blocks, Curve
 from .conditioning import MASKED_BY, WORDS, negative_prompts
 from .lines import joined
+from .masks import EVERYWHERE, Region
 from .tokens import Tokens, known_rows, real_rows, real_rows_of_others, tokenize
 
 TEXT_ROWS = "cross_attn"
@@ -30,7 +31,7 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve, blocks: as in
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve, blocks, region: as in
     NegativePrompt; told: what the node has said before the run, and says again after it; name: what to call it there. carried:
     whether it is that of the conditionings alone that carry it (CARRIED), and of no other one with the same text.
     """
@@ -48,6 +49,7 @@ class ContextPrompt:
     blocks: Blocks | None = None
     name: str = ""
     carried: bool = False
+    region: Region = EVERYWHERE
 
     def belongs_to(self, positive: dict[str, Any]) -> bool:
         """Whether an entry of a run's conditionings holds the prompt that this is the context of, once or in each row of a
@@ -83,18 +85,20 @@ def known_words(rows: Tensor, options: dict[str, Any]) -> Words:
 
 
 def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength: float, start_percent: float,
-                    end_percent: float, node: str | None = None) -> list[ContextPrompt]:
-    """A context for each entry of a CONDITIONING that holds the prompt with a negative behind it; the entry's own strength and
-    time range act as in a negative. Raises ValueError, for the user to read, for conditioning that cannot be used."""
+                    end_percent: float, node: str | None = None, region: Region = EVERYWHERE) -> list[ContextPrompt]:
+    """A context for each entry of a CONDITIONING that holds the prompt with a negative behind it; the entry's own strength,
+    time range, area and mask act as in a negative. Raises ValueError, for the user to read, for conditioning that cannot be
+    used."""
     entries = conditioning or negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # that says what is wrong
     return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]),
-                          node=node)
+                          node=node, region=n.region)
             for entry in entries
-            for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node)]
+            for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node, region=region)]
 
 
 def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
-               node: str | None = None, told: str = "") -> tuple[list[Any], list[ContextPrompt]]:
+               node: str | None = None, told: str = "",
+               region: Region = EVERYWHERE) -> tuple[list[Any], list[ContextPrompt]]:
     """The CONDITIONING of a prompt, as CLIP Text Encode makes it, and a context for each negative, a text and its strength,
     entry by entry (an entry for each part of a schedule of CLIP hooks).
 
@@ -113,7 +117,7 @@ def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],
                 words = own = {}
             start, end = others.get("clip_start_percent", 0.0), others.get("clip_end_percent", 1.0)
             contexts.append(ContextPrompt(text, strength, start, end, others, own, rows, words, node, told,
-                                          name=negative))
+                                          name=negative, region=region))
     return positive, contexts
 
 

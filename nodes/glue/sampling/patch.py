@@ -34,14 +34,17 @@ from ....vsf_core.schedule import Blocks, SigmaCurve, SigmaWindow, by_sigma
 from ..attention.notes import noting
 from ..attention.override import OVERRIDE, VSFAttention
 from ..attention.positions import standing
+from ..attention.regions import CallRegions
 from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
 from ..families.counting import count_blocks
+from ..families.pictures import picture_of
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import ContextPrompt
 from ..said import say
 from .run import (
     KEY,
     MARK,
+    REGIONS,
     ActiveNegatives,
     NegativesCond,
     Positive,
@@ -52,6 +55,7 @@ from .run import (
     mark_positives,
     one_for_all,
     remarks,
+    run_regions,
 )
 from .seen import Place, keep, recorder
 
@@ -59,6 +63,9 @@ log = logging.getLogger("vsf")
 
 OWN = "vsf_own"
 """Attribute of our object patches: what another node had put in the same place."""
+
+NOISE = 1
+"""Which of a sampler's arguments behind extra_args is the noise (comfy/samplers.py, Sampler.sample)."""
 
 IS_FLOW = comfy.model_sampling.CONST  # x = (1 - sigma) x0 + sigma eps
 
@@ -72,6 +79,9 @@ def attach(model: ModelPatcher, negatives: Sequence[Prompt],
     patched = model.clone()
     earlier: VSFPatch | None = patched.get_attachment(KEY)
     family = find_family(patched.model)
+    if picture_of(family) is None and any(not n.region.is_everywhere for n in negatives):
+        raise ValueError("VSF: leave `mask` empty for this model, and take areas and masks off the negative. Expected a model "
+                         f"of pictures or videos, found {type(patched.model).__name__}, which makes sound.")
     patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives), attention)
     patched.set_attachments(KEY, patch)
     for name, make in object_patches(family, patched.model).items():
@@ -141,8 +151,9 @@ class VSFPatch:
         encoded = [{name: one_for_all(t).to(device) for name, t in encoded_words(n, self.family, guider.inner_model).items()}
                    for n in negatives]
         curves = [n.curve and by_sigma(n.curve, sampling.percent_to_sigma).to(device) for n in negatives]
-        run = Run(negatives, windows, curves, encoded, [{} for _ in encoded])
-        positives = mark_positives(guider.conds["positive"], negatives, encoded, self.family, guider.inner_model)
+        run = Run(negatives, windows, curves, encoded, [{} for _ in encoded],
+                  run_regions(negatives, args[NOISE], guider.conds["positive"]))
+        positives = mark_positives(guider.conds["positive"], negatives, encoded, self.family, guider.inner_model, run.regions)
         noted = remarks(guider.conds["positive"], negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
             log.warning("VSF: %s.", remark)
@@ -154,6 +165,7 @@ class VSFPatch:
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
         finally:
             run.tags.clear()  # each holds the run
+            run.like.clear()
             for kept in run.kept:
                 kept.clear()
         if run.seen is not None:
@@ -202,11 +214,12 @@ class VSFPatch:
             text = entry["model_conds"].get(text_key(self.family))
             return 0 if text is None else text.cond.shape[1]
 
-        tags: dict[int, NegativesCond] = {}
+        tags: dict[int, dict[str, Any]] = {}
         for entry in (e for entries in conds for e in entries or () if KEY in e["model_conds"]):
-            tags.setdefault(length(entry), NegativesCond(replace(entry["model_conds"][KEY].cond, acting=(False,))))
+            own = {name: entry["model_conds"][name] for name in (KEY, REGIONS) if name in entry["model_conds"]}
+            tags.setdefault(length(entry), {**own, KEY: NegativesCond(replace(own[KEY].cond, acting=(False,)))})
         return [entries and [e if KEY in e["model_conds"] or length(e) not in tags
-                             else {**e, "model_conds": {**e["model_conds"], KEY: tags[length(e)]}} for e in entries]
+                             else {**e, "model_conds": {**e["model_conds"], **tags[length(e)]}} for e in entries]
                 for entries in conds]
 
     def _active(self, run: Run, timestep: Tensor) -> tuple[int, ...]:
@@ -245,16 +258,21 @@ class VSFPatch:
         mark = entry["model_conds"].get(MARK)
         if mark is None:
             return entry
-        model_conds = {name: cond for name, cond in entry["model_conds"].items() if name != MARK}
+        model_conds = {name: cond for name, cond in entry["model_conds"].items() if name not in (MARK, REGIONS)}
         run.tagged += bool(active)
         text = model_conds.get(text_key(self.family))
         tag = self._active_in(run, active, mark.cond, 0 if text is None else text.cond.shape[1])
-        return {**entry, "model_conds": model_conds if tag is None else {**model_conds, KEY: tag}}
+        if tag is not None:
+            model_conds[KEY] = tag
+            if run.regions is not None and any(c in run.regions.of for c in tag.cond.numbers):
+                model_conds[REGIONS] = entry["model_conds"][REGIONS]
+        return {**entry, "model_conds": model_conds}
 
     def apply_model(self, executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
                     control: Any, transformer_options: dict[str, Any], **conds: Any) -> Tensor:
         """One call of the model: with negatives if it is tagged, else as if we were not here."""
         active: ActiveNegatives | None = conds.pop(KEY, None)
+        m: Tensor | None = conds.pop(REGIONS, None)
         if MARK in conds:
             raise ValueError("VSF: use a sampler built on ComfyUI's guiders, or bypass the VSF node. Expected conditionings to "
                              "go through ComfyUI's calc_cond_batch, found that another node calls the model itself.")
@@ -278,6 +296,9 @@ class VSFPatch:
         named = [active.run.negatives[c].blocks for c in active.numbers]
         total = count_blocks(executor.class_obj.diffusion_model)
         attention.blocks = [blocks and blocks.of(total) for blocks in named]
+        if m is not None:
+            attention.regions = CallRegions(active.run.regions, m, active.numbers, partial(picture_of(self.family), call), x,
+                                            call.sizes)
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
+from ..attention.regions import RegionsCond, RunRegions
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import CARRIED, TEXT_ROWS, ContextPrompt, Words
@@ -22,6 +23,7 @@ log = logging.getLogger("vsf")
 
 KEY = "vsf"
 MARK = "vsf_positive"
+REGIONS = "vsf_regions"
 
 Prompt = NegativePrompt | ContextPrompt
 
@@ -57,6 +59,7 @@ class Run:
     curves: list[SigmaCurve | None]
     encoded: list[Encoded]
     kept: list[dict[Any, Any]]
+    regions: RunRegions | None = None  # None where all negatives act everywhere
     calls_seen: int = 0  # forwards in which our override was called
     steps_seen: int = 0
     batches: int = 0  # calls of CALC_COND_BATCH
@@ -65,6 +68,7 @@ class Run:
     acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
     seen: Recorder | None = None  # where a heat map wants to see it
+    like: dict[Any, Tensor] = field(default_factory=dict)  # what was encoded, in the type that the model takes it in
 
     def acts(self, c: int, sigma: Tensor) -> bool:
         """Whether negative c acts at a noise level, (): in its window, and where its curve is not 0. Waits for the device."""
@@ -77,10 +81,23 @@ def carried(entries: Sequence[dict[str, Any]]) -> list[ContextPrompt]:
     return list({id(n): n for entry in entries for n in entry.get(CARRIED, ())}.values())
 
 
+def run_regions(negatives: Sequence[Prompt], noise: Tensor, entries: Sequence[dict[str, Any]]) -> RunRegions | None:
+    """The regions of a run's negatives over its latent; None where all act everywhere. noise: of the sampler, (B, C, ...).
+    Raises ValueError, for the user to read, for masks that the latent cannot have."""
+    masked = [c for c, n in enumerate(negatives) if not n.region.is_everywhere]
+    if not masked:
+        return None
+    shapes = next((e["model_conds"]["latent_shapes"].cond for e in entries if "latent_shapes" in e["model_conds"]), ())
+    sizes = tuple((shapes[0] if len(shapes) > 1 else noise.shape)[2:])
+    over = [negatives[c].region.over(sizes, len(noise)) for c in masked]
+    rows = max(map(len, over))
+    return RunRegions(torch.stack([m.expand(rows, *sizes) for m in over], dim=1), {c: i for i, c in enumerate(masked)})
+
+
 def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt], encoded: Sequence[Encoded], family: Family,
-                   base_model: Any) -> list[Positive]:
-    """Mark the positive conditionings of a run; what each of them is. Raises ValueError, for the user to read, where the prompt
-    of a context is not among them.
+                   base_model: Any, regions: RunRegions | None = None) -> list[Positive]:
+    """Mark the positive conditionings of a run, and give them its regions; what each of them is. Raises ValueError, for the
+    user to read, where the prompt of a context is not among them.
 
     An entry that ComfyUI made as another's partner (create_cond_with_same_area_if_none, comfy/samplers.py) has that one's
     options and a positive's model_conds: only the text in these tells whose it is. It comes after the positive.
@@ -93,7 +110,8 @@ def mark_positives(entries: Sequence[dict[str, Any]], negatives: Sequence[Prompt
             lost = [n for n in lost if not n.belongs_to(entry)]
             positive = _positive(entry, negatives, encoded, family, base_model)
             by_text[text] = next((p for p in by_text.values() if p.is_like(positive)), positive)
-        entry["model_conds"] = {**entry["model_conds"], MARK: PositiveMark(by_text[text])}
+        own = {MARK: PositiveMark(by_text[text]), **({} if regions is None else {REGIONS: RegionsCond(regions.m)})}
+        entry["model_conds"] = {**entry["model_conds"], **own}
     if any(n.carried for n in lost):
         raise ValueError("VSF: put VSF Conditioning behind the nodes that change a prompt's text (Average, another prompt's "
                          "Concat). Expected the text that its negatives are to, found another one.")
@@ -214,7 +232,18 @@ class ActiveNegatives:
                                    f"Expected {len(encoded[TEXT])} pictures in this call, one for each negative, found {rows}: "
                                    "another node calls the model with tiles or single pictures, and which of them belongs to "
                                    "which negative cannot be known.")
-        return [{k: _like(t, like).expand(rows, *t.shape[1:]) for k, t in e.items()} for e in self.encoded]
+        return [{k: self._like(c, k, t, like).expand(rows, *t.shape[1:]) for k, t in e.items()}
+                for c, e in zip(self.numbers, self.encoded, strict=True)]
+
+    def _like(self, c: int, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """On the device and in the type of `like`; whole numbers stay whole numbers. What the run has, once a run."""
+        dtype = like.dtype if t.is_floating_point() else t.dtype
+        if self.run.encoded[c].get(name) is not t:  # a row for each of the call's
+            return t.to(like.device, dtype)
+        key = (c, name, like.device, dtype)
+        if key not in self.run.like:
+            self.run.like[key] = t.to(like.device, dtype)
+        return self.run.like[key]
 
     def acting_places(self) -> tuple[Place, ...]:
         """The places of those conditionings that negatives act on."""
@@ -233,11 +262,6 @@ class ActiveNegatives:
                                f"that calls the model with tiles or single pictures. Expected {len(self.acting)} pictures in "
                                f"this call, with prompt and negative prompt in one batch, found {rows}.")
         return self.acting
-
-
-def _like(t: Tensor, like: Tensor) -> Tensor:
-    """On the device and in the type of `like`; whole numbers stay whole numbers."""
-    return t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
 
 
 def one_for_all(tensor: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""Where a negative acts, in every family: a mask's white cells are the image tokens that are made of these cells, and under it
+the model gives what the formula says with m of each token, by dense references in double precision."""
+from __future__ import annotations
+
+from typing import Any
+
+import cases
+import comfy.sample
+import pytest
+import tiny
+import torch
+from cases import Case
+from comfy.nested_tensor import NestedTensor
+from vsf_pack.nodes.glue.attention.override import VSFAttention
+from vsf_pack.nodes.glue.families import find_family
+from vsf_pack.nodes.glue.families.pictures import PICTURES, level
+from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt
+from vsf_pack.nodes.glue.reading.masks import Region
+from vsf_pack.nodes.glue.sampling.patch import attach
+
+
+@pytest.fixture(scope="module", params=cases.ALL, ids=lambda case: case.name)
+def case(request) -> Case:
+    if not request.param.exists:
+        pytest.skip("not in this ComfyUI")
+    return request.param
+
+
+def picture_shape(case: Case) -> tuple[int, ...]:
+    """(C, [frames,] height, width) of what a mask lies on; of several latents, the first."""
+    return case.latent[0] if isinstance(case.latent[0], tuple) else case.latent
+
+
+def negative(case: Case, region: Region, seed: int = 50, length: int = 5, scale: float = 2.0,
+             bias: float = 0.3) -> NegativePrompt:
+    return NegativePrompt(tiny.tokens(length, seed, width=case.width), scale, bias, 0.0, 1.0, case.options(length, seed),
+                          region=region)
+
+
+class Cells(Region):
+    """White in cells of the latent: in place of a mask, which has no depth."""
+
+    def __init__(self, m: torch.Tensor) -> None:
+        object.__setattr__(self, "m", m)
+        super().__init__(masks=(m,))
+
+    def over(self, sizes: tuple[int, ...], batch: int) -> torch.Tensor:
+        assert self.m.shape[1:] == sizes
+        return self.m
+
+
+class Noted(VSFAttention):
+    """Notes, of the first attention with image tokens of the picture, what these ask, and m of them. All other attention gives
+    nothing, so that a token is made of its own cells alone."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def _base(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super()._base(*args, **kwargs) * 0
+
+    def join(self, layout: Any, q: torch.Tensor, *args: Any) -> torch.Tensor:
+        m = layout.negatives[0].region
+        if m is not None and m.any() and not Noted.found:
+            rows = [i for role, s in layout.query_spans(q.shape[-2]) if role == "I" for i in range(s.start, s.stop)]
+            Noted.found.append((q[0][:, rows].double().clone(), m[0].clone()))
+        return super().join(layout, q, *args)
+
+
+def asked(case: Case, model: Any, cell: tuple[int, ...], change: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the image tokens ask in the first attention, (H, L, D), and m, (L,), of a mask that is white in one cell; with the
+    noise in that cell changed."""
+    shapes = case.latent if isinstance(case.latent[0], tuple) else (case.latent,)
+    g = torch.Generator().manual_seed(0)
+    parts = [torch.randn(1, *shape, generator=g) for shape in shapes]
+    parts[0][(0, slice(None), *cell)] += change * torch.randn(parts[0].shape[1], generator=torch.Generator().manual_seed(9))
+    noise = parts[0] if len(parts) == 1 else NestedTensor(parts)
+    white = torch.zeros(1, *picture_shape(case)[1:])
+    white[(0, *cell)] = 1.0
+    Noted.found.clear()
+    with torch.inference_mode():
+        comfy.sample.sample(attach(model, [negative(case, Cells(white))], Noted), noise, 1, 1.0, "euler", "simple",
+                            case.conditioning(7, 1), case.conditioning(3, 999), noise * 0, disable_pbar=True, seed=0)
+    return Noted.found[0]
+
+
+def without_neighbours(model: Any) -> Any:
+    """Let each pixel of a convolution see itself alone."""
+    for module in model.model.diffusion_model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
+            with torch.no_grad():
+                centre = module.weight[..., 1, 1].clone()
+                module.weight.zero_()[..., 1, 1] = centre
+    return model
+
+
+def test_tokens_are_those_of_the_cells(case):
+    """The model itself tells: of all image tokens, the one that is made of the white cell changes most when the noise there
+    does."""
+    if case.name.startswith(("ace-step", "stable-audio")):
+        pytest.skip("makes sound")
+    is_unet = PICTURES.get(cases_family(case)) is level
+    model = without_neighbours(cases.build(case, torch.float32)) if is_unet else cases.load(case.name)
+    sizes, g = picture_shape(case)[1:], torch.Generator().manual_seed(3)
+    before = None
+    for _ in range(2):
+        cell = tuple(int(torch.randint(0, n, (1,), generator=g)) for n in sizes)
+        if is_unet:  # of each patch, a level takes the first cell
+            cell = tuple(n // 8 * 8 for n in cell)
+        else:  # models fill up patches with cells of the other side
+            cell = tuple(max(n, int(size % 2 and size > 1)) for n, size in zip(cell, sizes, strict=True))
+        if case.name == "kandinsky5-i2v":  # the first frame is the picture that is given
+            cell = (1, *cell[1:])
+        before = asked(case, model, cell, 0.0)[0] if before is None else before
+        after, m = asked(case, model, cell, 0.5)
+        most = int((after - before).square().sum((0, 2)).argmax())
+        assert m[most] > 0, f"cell {cell} is in token {most}, the mask in {m.nonzero().flatten().tolist()}"
+        assert (m > 0).sum() == 1
+
+
+def cases_family(case: Case) -> str:
+    """The name of its adapter's module."""
+    return find_family(cases.load(case.name).model).__name__.rpartition(".")[2]
