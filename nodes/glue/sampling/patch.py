@@ -64,9 +64,6 @@ log = logging.getLogger("vsf")
 OWN = "vsf_own"
 """Attribute of our object patches: what another node had put in the same place."""
 
-NOISE = 1
-"""Which of a sampler's arguments behind extra_args is the noise (comfy/samplers.py, Sampler.sample)."""
-
 IS_FLOW = comfy.model_sampling.CONST  # x = (1 - sigma) x0 + sigma eps
 
 
@@ -152,7 +149,7 @@ class VSFPatch:
                    for n in negatives]
         curves = [n.curve and by_sigma(n.curve, sampling.percent_to_sigma).to(device) for n in negatives]
         run = Run(negatives, windows, curves, encoded, [{} for _ in encoded],
-                  run_regions(negatives, args[NOISE], guider.conds["positive"]))
+                  run_regions(negatives, noise, guider.conds["positive"]))
         positives = mark_positives(guider.conds["positive"], negatives, encoded, self.family, guider.inner_model, run.regions)
         noted = remarks(guider.conds["positive"], negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
