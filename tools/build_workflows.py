@@ -34,7 +34,7 @@ Leave CFG at 1. Another {thing}: another seed.
 
 SEE = """## See what the negative does
 
-Green box: the picture, and the negative `{negative}`. **Run**, then look to the right.
+**VSF Prompt**: above, the {thing}; below, the negative `{negative}`. **Run**, then look to the right.
 
 - **VSF Heat Map**: the brighter a place, the harder it was pushed away from the negative.
 - **The map**: the same without the picture. **Numbers**: how hard, step by step, from 0 to 1.
