@@ -5,5 +5,7 @@
     families   one small adapter per model family
     sampling   attach negatives to a MODEL; one sampling run
 
-`said`, what a node did as a line on it, is for all of them. What is true of one model family only stays in its adapter.
+For all of them: `said`, what a node did as a line on it, and `conditioning`, the names of VSF's options there.
+What is
+true of one model family only stays in its adapter.
 """

@@ -14,7 +14,7 @@ from vsf_pack.nodes.glue.families import FAMILIES
 
 MAY_IMPORT = {  # room -> rooms
     "vsf_core": set(),
-    "nodes/glue": set(),  # said.py
+    "nodes/glue": set(),  # said.py, conditioning.py
     "nodes/glue/attention": {"vsf_core"},
     "nodes/glue/reading": {"vsf_core", "nodes/glue"},
     "nodes/glue/families": {"vsf_core", "nodes/glue", "nodes/glue/attention", "nodes/glue/reading"},

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.schedule import Blocks, Curve
+from ..conditioning import WORDS
 from ..said import say
 from . import made
 from .masks import EVERYWHERE, Region, of_conditioning
 from .tokens import known_rows
 
 log = logging.getLogger("vsf")
-
-WORDS = "vsf_words"
-"""Key that VSFTextEncode leaves in its conditioning: how many rows, from the first, are words' tokens; 0 says that the text
-was empty. Nodes that change the rows keep it, so that `rows_of_words` asks the rows too."""
 
 PER_ROW = ("attention_mask", "minimax_token_tags", "text_input_ids")
 """Options of a conditioning, (..., L), with one entry for each of its rows."""
