@@ -2,20 +2,26 @@
 the model gives what the formula says with m of each token, by dense references in double precision."""
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
 from typing import Any
 
 import cases
 import comfy.sample
+import context_reference
+import contexts_of as contexts
 import pytest
 import tiny
 import torch
 from cases import Case
 from comfy.nested_tensor import NestedTensor
+from contexts_of import relative_error
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.families import find_family
 from vsf_pack.nodes.glue.families.pictures import PICTURES, level
 from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt
-from vsf_pack.nodes.glue.reading.masks import Region
+from vsf_pack.nodes.glue.reading.masks import EVERYWHERE, Region
 from vsf_pack.nodes.glue.sampling.patch import attach
 
 
@@ -119,3 +125,85 @@ def test_tokens_are_those_of_the_cells(case):
 def cases_family(case: Case) -> str:
     """The name of its adapter's module."""
     return find_family(cases.load(case.name).model).__name__.rpartition(".")[2]
+
+
+# what is known of each model's image tokens from its forward: cells of a patch, and the tokens before the picture's
+TOKENS = {
+    "sd3": ((2, 2), 0),
+    "flux1-kontext": ((2, 2), 0),  # two references behind the picture
+    "flux2-klein-edit": ((1, 1), 0),  # one reference behind it
+    "qwen-image-edit-index": ((1, 2, 2), 0),  # two
+    "z-image": ((2, 2), 0),  # filled up to 32
+    "z-image-omni": ((2, 2), 32),  # a reference of 2 x 3 tokens before the picture, filled up to 32
+    "omnigen2-edit": ((2, 2), None),  # references before the picture
+    "hunyuan-video-1.5": ((1, 1, 1), 0),
+    "wan2.1-t2v": ((1, 2, 2), 0),
+    "wan2.1-fun-control": ((1, 2, 2), 5),  # a reference of 1 x 5 tokens before the video
+    "ltxv": ((1, 1, 1), 0),
+    "pixart-sigma": ((2, 2), 0),
+    "sdxl": (None, 0),  # levels
+    "krea2": ((1, 2, 2), 0),
+}
+SETTINGS = {"one": (1, 1, 3.0), "two": (2, 2, 1.0)}  # negatives, batch, CFG
+EXACT = [(name, setting) for name in TOKENS for setting in SETTINGS]
+
+
+def masks_of(case: Case, setting: str) -> list[torch.Tensor]:
+    """(1 or B, *sizes) of each negative: black, white and grey cells, the first one's of each picture of the batch its own."""
+    count, batch, _ = SETTINGS[setting]
+    values = torch.tensor([0.0, 0.3, 1.0])
+    return [values[torch.randint(0, 3, (batch if c == 0 else 1, *picture_shape(case)[1:]),
+                                 generator=torch.Generator().manual_seed(20 + c))] for c in range(count)]
+
+
+def share_of(case: Case, mask: torch.Tensor) -> Any:
+    """m of so many image tokens, (rows, tokens), by loops over cells."""
+    patch, before = TOKENS[case.name]
+    rows, *sizes = mask.shape
+
+    def share(count: int) -> torch.Tensor:
+        own = patch
+        if own is None:
+            own = next((2**i, 2**i) for i in range(8) if -(-sizes[0] // 2**i) * -(-sizes[1] // 2**i) == count)
+        grid = [-(-n // p) for n, p in zip(sizes, own, strict=True)]
+        start = count - math.prod(grid) if before is None else before
+        total, cells = torch.zeros(rows, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+        for cell in itertools.product(*map(range, sizes)):
+            token = 0
+            for n, p, length in zip(cell, own, grid, strict=True):
+                token = token * length + n // p
+            total[:, start + token] += mask[(slice(None), *cell)].double()
+            cells[start + token] += 1
+        return total / cells.clamp(min=1)
+    return share
+
+
+@pytest.mark.parametrize(("name", "setting"), EXACT)
+def test_the_papers_rule_equals_the_reference(name, setting):
+    case, (count, batch, cfg) = cases.BY_NAME[name], SETTINGS[setting]
+    masks = masks_of(case, setting)
+    model, dense = cases.load(name), []
+    for c, mask in enumerate(masks):
+        model = attach(model, [negative(case, Cells(mask), 50 + c, 3 + c)])
+        dense.append(dataclasses.replace(case.negative(3 + c, 50 + c, alpha=2.0, beta=0.3), share=share_of(case, mask)))
+    want = case.sample(case.reference(*dense), case.conditioning(7, 1), case.conditioning(4, 2), cfg=cfg, batch=batch)
+    out = case.sample(model, case.conditioning(7, 1), case.conditioning(4, 2), cfg=cfg, batch=batch)
+    assert relative_error(out, want) <= 1e-5
+    whole = attach(cases.load(name), [negative(case, EVERYWHERE, 50 + c, 3 + c) for c in range(count)])
+    whole = case.sample(whole, case.conditioning(7, 1), case.conditioning(4, 2), cfg=cfg, batch=batch)
+    assert relative_error(whole, want) >= 1e-3, "the mask must matter, or the comparison proves nothing"
+
+
+@pytest.mark.parametrize(("name", "setting"), EXACT)
+def test_the_context_rule_equals_the_reference(name, setting):
+    case, (count, batch, cfg) = contexts.in_branches(cases.BY_NAME[name]), SETTINGS[setting]
+    masks, words = masks_of(case, setting), contexts.words_of(case, "whole rows")
+    texts, strengths = [contexts.context_of(case, 50 + c, words) for c in range(count)], [1.0, 0.5][:count]
+    given = [contexts.given(case, words, *text, strength) for text, strength in zip(texts, strengths, strict=True)]
+    masked = [dataclasses.replace(one, region=Cells(mask)) for one, mask in zip(given, masks, strict=True)]
+    guider = context_reference.Branches(context_reference.patch(
+        case, cases.load(name, torch.float64), words, strengths, shares=[share_of(case, mask) for mask in masks]))
+    guider.set_branches(case.conditioning(7, 1), [[list(text)] for text in texts], case.conditioning(4, 2), cfg)
+    want = contexts.sample(case, guider, batch)
+    assert relative_error(contexts.sample_pack(case, masked, batch, cfg), want) <= 1e-5
+    assert relative_error(contexts.sample_pack(case, given, batch, cfg), want) >= 1e-3, "the mask must matter"

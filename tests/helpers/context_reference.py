@@ -27,6 +27,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 Options = dict[str, Any]
+Share = Callable[[int], torch.Tensor] | None
+"""Image tokens of an attention -> m of each, (1 or rows, tokens)."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,16 @@ def size(x: torch.Tensor, of_each_head: bool) -> torch.Tensor:
 
 
 def pushed(plus: torch.Tensor, branches: Sequence[torch.Tensor], strengths: Sequence[float], fade: float,
-           rules: Rules) -> torch.Tensor:
-    """The formula. plus: Z+, branches: Z_c, (B, H, L, D)."""
+           rules: Rules, shares: Sequence[Share] = ()) -> torch.Tensor:
+    """The formula. plus: Z+, branches: Z_c, (B, H, L, D); shares: of each branch, m of each image token."""
     measure = functools.partial(size, of_each_head=rules.cap_of_each_head)
     pushes = []
     for z, strength in zip(branches, strengths, strict=True):
         d = z - plus
         pushes.append((measure(plus) / measure(d).clamp(min=1e-300)).clamp(max=6 * strength) * d)
+    for c, share in enumerate(shares):
+        if share is not None:
+            pushes[c] = pushes[c] * share(plus.shape[2]).double()[:, None, :, None]
     total = sum(pushes)
     longest = torch.stack([measure(t) for t in pushes]).amax(dim=0)
     return plus + rules.sign * fade * (longest / measure(total).clamp(min=1e-300)).clamp(max=1) * total
@@ -91,7 +96,8 @@ def where(letters: str, wanted: str) -> list[int]:
 
 
 def branched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: str, cols: str, mask: torch.Tensor | None,
-             scale: float | None, order: list[int], strengths: Sequence[float], fade: float, rules: Rules) -> torch.Tensor:
+             scale: float | None, order: list[int], strengths: Sequence[float], fade: float, rules: Rules,
+             shares: Sequence[Share] = ()) -> torch.Tensor:
     """q, k, v: (branches * B, H, L, D), order: the branch of each chunk of rows, 0 for the prompt's; rows, cols: letters of
     queries and keys."""
     def apart(t: torch.Tensor) -> list[torch.Tensor]:
@@ -119,7 +125,7 @@ def branched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: str, cols:
             out[c][:, :, words] = attention(q[c], keys, values, own, scale)[:, :, words]
     if stream:
         plus, *others = (z[:, :, stream] for z in out)
-        z = pushed(plus, others, strengths, fade, rules)
+        z = pushed(plus, others, strengths, fade, rules, shares)
         for own in out:
             own[:, :, stream] = z
     for own in out[1:]:
@@ -128,7 +134,7 @@ def branched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: str, cols:
 
 
 def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequence[float], rules: Rules = TRUTH,
-          factor: Callable[[float], float] = lambda sigma: 1.0) -> Any:
+          factor: Callable[[float], float] = lambda sigma: 1.0, shares: Sequence[Share] = ()) -> Any:
     """A clone of a case's model in float64, which keeps the branches of a call together. words: which tokens of the prompt are
     words, by the option of its conditioning that holds them. factor: of every strength."""
     patched = model.clone()
@@ -154,7 +160,7 @@ def patch(case: Any, model: Any, words: dict[str, torch.Tensor], strengths: Sequ
             if found is None or not has_contexts or (case.refines_apart and "I" not in found[0]):
                 out = attention(q, k, v, mask, scale)
             else:
-                out = branched(q, k, v, *found, mask, scale, order, by_now, fade, rules)
+                out = branched(q, k, v, *found, mask, scale, order, by_now, fade, rules, shares)
             return (out if skip_output_reshape else out.transpose(1, 2).flatten(2)).to(model.model.get_dtype_inference())
 
         call.options["optimized_attention_override"] = override

@@ -108,6 +108,7 @@ class RefNegative:
     active: Callable[[float], bool] = lambda sigma: True
     factor: Callable[[float], float] = lambda sigma: 1.0  # of alpha
     options: dict[str, Any] = field(default_factory=dict)  # the rest of its conditioning
+    share: Callable[[int], torch.Tensor] | None = None  # image tokens of an attention -> m of each, (1 or rows, tokens)
 
 
 def visible(query: str, key: str) -> bool:
@@ -248,6 +249,14 @@ def vectorised_attention(q, k, v, kinds, negatives, is_positive, key_kinds=None,
     table = torch.tensor([[[bias(p, a, b) for b in cols] for a in rows] for p in (False, True)], dtype=torch.float64)
     own = table[[int(p) for p in is_positive]][:, [rows.index(a) for a in kinds]][:, :, [cols.index(b) for b in all_kinds]]
     logits = q @ torch.cat(keys, 2).mT * (scale or 1 / math.sqrt(q.shape[-1])) + own[:, None]
+    image = [i for i, kind in enumerate(kinds) if kind == "I"]
+    for c, n in enumerate(negatives):
+        flipped = [j for j, kind in enumerate(all_kinds) if kind == f"flip{c}"]
+        if n.share is not None and image and flipped:
+            m = n.share(len(image)).double()
+            m = m.repeat(len(q) // len(m), 1)
+            for i, at in enumerate(image):
+                logits[:, :, at, flipped] += m[:, None, i, None].log()
     if mask is not None:
         logits[..., :k.shape[2]] += mask
     return torch.softmax(logits, -1) @ torch.cat(values, 2)
