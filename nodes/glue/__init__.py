@@ -5,7 +5,6 @@
     families   one small adapter per model family
     sampling   attach negatives to a MODEL; one sampling run
 
-For all of them: `said`, what a node did as a line on it, and `conditioning`, the names of VSF's options there.
-What is
-true of one model family only stays in its adapter.
+For all of them: `said`, what a node did as a line on it, and `conditioning`, the names of VSF's options there. What is true of
+one model family only stays in its adapter.
 """
