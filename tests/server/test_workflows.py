@@ -317,9 +317,8 @@ def insert(prompt: dict, kind: str, name: str, **values: object) -> dict:
 
 def test_a_bad_negative_says_vsf(server: ComfyServer, paper_prompt: dict) -> None:
     """The message reaches the user, and the server goes on."""
-    area = {"width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
-    with pytest.raises(ServerError, match="VSF: .*region"):
-        server.run(insert(paper_prompt, "ConditioningSetArea", "conditioning", **area))
+    with pytest.raises(ServerError, match="VSF: lower `scale`.*strength of `negative`"):
+        server.run(insert(paper_prompt, "ConditioningSetAreaStrength", "conditioning", strength=10.0))
     with pytest.raises(ServerError, match="VSF: .*start_percent"):
         server.run(changed(paper_prompt, "VSFGuidance", start_percent=0.8, end_percent=0.2))
     check_pair(pictures(server, paper_prompt), 128)
