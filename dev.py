@@ -10,6 +10,7 @@
     python dev.py bench [...]  what a negative costs, VSF and others side by side
     python dev.py evidence [...]  VSF and its rivals over the testbed, strength by strength
     python dev.py heat [...]   where VSF Prompt acts in the testbed's pictures, by VSF Heat Map
+    python dev.py where [...]  what a mask does: two cars side by side, the wheels taken off the left one alone
     python dev.py check [...]  types, coverage and mutation testing: the figures of docs/checked.md
     python dev.py thumbnails   makes the pictures of the template cards again
     python dev.py help-pictures  makes the pictures of the nodes' help pages again
@@ -97,6 +98,7 @@ COMMANDS = {
     "bench": script("benchmarks", "speed.py"),
     "evidence": script("benchmarks", "evidence.py"),
     "heat": script("benchmarks", "heat.py"),
+    "where": script("benchmarks", "where.py"),
     "comfy": script("tools", "run_comfyui.py"),
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),

@@ -46,3 +46,19 @@ def test_evidence(tmp_path):
     assert "| NAG, in context |" in text and "python dev.py evidence --quick" in text
     for name in ("curves", "ablations", "grid-flux", "mass-flux"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_where(tmp_path):
+    """Two pictures of two cars: without a negative all wheels are there, without a mask none are, with it the right car's."""
+    sheet = tmp_path / "sheet.png"
+    command = [sys.executable, str(ROOT / "benchmarks" / "where.py"), "--count", "2", "--sheet", str(sheet)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = {name: values for name, *values in (line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:])}
+    plain, everywhere, masked = (rows[name] for name in ("no negative", "negative, no mask", "negative, mask on the left"))
+    assert plain[1:] == ["0.00", "1.00", "1.00", "0.00", "0.00"]
+    assert everywhere[1:4] == ["1.00", "0.00", "1.00"]
+    assert masked[0].startswith("1.00") and masked[1:4] == ["1.00", "1.00", "1.00"]
+    left, right = map(float, masked[4:])
+    assert right < 0.1 * left, "the right half changed too"
+    assert sheet.stat().st_size > 1000
