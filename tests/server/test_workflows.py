@@ -324,6 +324,40 @@ def test_a_bad_negative_says_vsf(server: ComfyServer, paper_prompt: dict) -> Non
     check_pair(pictures(server, paper_prompt), 128)
 
 
+def upper_half(black: bool = False) -> dict:
+    """ComfyUI's own nodes that make a mask, white in the upper half of the picture or nowhere; the last of them is 912."""
+    half = {"width": 128, "height": 64}
+    nodes = {
+        "910": ("SolidMask", {"value": 0.0, "width": 128, "height": 128}),
+        "911": ("SolidMask", {"value": 0.0 if black else 1.0, **half}),
+        "912": ("MaskComposite", {"destination": ["910", 0], "source": ["911", 0], "x": 0, "y": 0, "operation": "add"}),
+    }
+    return {n: {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}} for n, (kind, inputs) in nodes.items()}
+
+
+@pytest.mark.parametrize("kind", ["VSFPrompt", "VSFGuidance"])
+def test_a_mask_says_where(server: ComfyServer, demo_prompt: dict, paper_prompt: dict, kind: str) -> None:
+    """The wheels are in the lower half: with a mask on the upper one they stay, and a black one is off, bit for bit."""
+    prompt = demo_prompt if kind == "VSFPrompt" else paper_prompt
+    masked = changed(prompt, kind, mask=["912", 0])
+    without, whole = (pictures(server, prompt)[title].astype(int) for title in (build_workflows.WITHOUT, build_workflows.WITH))
+    upper = pictures(server, masked | upper_half())[build_workflows.WITH]
+    assert (upper != without).any(), "the mask turned it off"
+    assert np.abs(upper - without)[64:].mean() < 0.5 * np.abs(whole - without)[64:].mean()
+    black = pictures(server, masked | upper_half(black=True))
+    assert (black[build_workflows.WITHOUT] == black[build_workflows.WITH]).all()
+
+
+def test_an_area_of_the_negative_says_where(server: ComfyServer, paper_prompt: dict) -> None:
+    """Conditioning Set Area on the negative's own conditioning: the upper half, and the wheels stay."""
+    area = {"width": 128, "height": 64, "x": 0, "y": 0, "strength": 1.0}
+    found = {title: picture.astype(int) for title, picture in pictures(server, paper_prompt).items()}
+    upper = pictures(server, insert(paper_prompt, "ConditioningSetArea", "conditioning", **area))[build_workflows.WITH]
+    without, whole = found[build_workflows.WITHOUT], found[build_workflows.WITH]
+    assert (upper != without).any(), "the area turned it off"
+    assert np.abs(upper - without)[64:].mean() < 0.5 * np.abs(whole - without)[64:].mean()
+
+
 def test_a_padded_negative_works_with_a_warning(server: ComfyServer, paper_prompt: dict) -> None:
     """From ComfyUI's own text node: its padding cannot be told from words here, so the log names VSF Text Encode."""
     before = len(server.log())
