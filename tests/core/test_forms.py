@@ -388,3 +388,18 @@ def test_which_calls_a_layout_fits():
     assert REFINER.fits(9, 9)
     assert not REFINER.fits(10, 10)
     assert (CROSS.has_image_queries, FRONT.has_image_queries, REFINER.has_image_queries) == (True, True, False)
+
+
+@pytest.mark.parametrize("own", [None, "of P and I", "of all"])
+def test_negatives_that_nobody_sees(layout, own):
+    """The model's own attention where they stand in the sequence all the same."""
+    q, k, v = qkv(15, batch=2)
+    positive = [i for role, s in layout.key_spans(15) if role in ("P", "I") for i in range(s.start, s.stop)]
+    whole = -3 * torch.rand(15, 15, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    of_positive = whole[positive][:, positive]
+    mask = {None: None, "of P and I": of_positive, "of all": whole}[own]
+    found = forms.attention_without_negatives(q, k, v, layout, sdpa, mask)
+    expected = torch.zeros_like(q)
+    q, k, v = (t[..., positive, :] for t in (q, k, v))
+    expected[..., positive, :] = sdpa(q, k, v, None if own is None else of_positive)
+    torch.testing.assert_close(found, expected)
