@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 import vsf
-from comfy_extras.nodes_custom_sampler import BasicGuider, DualModelGuider
+from comfy_extras.nodes_custom_sampler import BasicGuider
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.reading.contexts import CARRIED, ContextPrompt
 from vsf_pack.nodes.glue.sampling.carry import carrying
@@ -233,6 +233,7 @@ def test_a_model_that_vsf_cannot_work_in_is_an_error(case, monkeypatch):
 @pytest.mark.skipif(cases.VERSION < (0, 30, 0), reason="an older ComfyUI has no such guider, or does not tell its options")
 def test_a_second_model_for_the_negative_alone(case):
     """Core's DualModelGuider runs it by the first model's wrappers: nothing of ours would be called."""
+    from comfy_extras.nodes_custom_sampler import DualModelGuider
     model, positive = cases.build(case, torch.float32), case.conditioning(POSITIVE, 1)
     guided = vsf.guide(cases.load(case.name), case.conditioning(4, 4, vsf_words=4))
     wrong = DualModelGuider.execute(model, positive, 2.0, guided, case.conditioning(4, 2)).args[0]

@@ -251,8 +251,10 @@ def recorded() -> Iterator[list[Heat]]:
 def keep(owner: Any, latents: Sequence[Tensor], heat: Heat) -> None:
     """Keep a run's heat as long as its owner lives, to be found by any of the latents that came of it."""
     kept = SEEN.about(owner)
+    # what a sampler node gives out; before there was such a setting, in the sampler's own precision
+    given = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
     for t in latents:
-        for own in (t, t.to(comfy.model_management.intermediate_dtype())):
+        for own in (t, t.to(given)):
             kept.pop(_fingerprint(own), None)  # a run that is made once more is the newest
             kept[_fingerprint(own)] = heat
     while len({id(h) for h in kept.values()}) > MOST:
