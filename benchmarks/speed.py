@@ -195,17 +195,23 @@ def attention(shape: Shape, count: int, length: int, repeats: int, device: torch
     plain, long, longest = tensors(0), tensors(count * length), tensors(count * (PROMPT + length))
     func = comfy_attention.attention_pytorch.__wrapped__
 
-    def run(make: Callable[..., VSFAttention], bias: float) -> Callable[[], Any]:
-        layout = Layout(segments, tuple(Negative(shape.scale, bias) for _ in range(count)), queries)
+    def run(make: Callable[..., VSFAttention], bias: float, region: torch.Tensor | None = None) -> Callable[[], Any]:
+        layout = Layout(segments, tuple(Negative(shape.scale, bias, region) for _ in range(count)), queries)
         return lambda: make([layout], None)(func, *long, shape.heads, skip_reshape=True)
 
     runs: dict[str, Callable[[], Any]] = {"no negative": lambda: func(*plain, shape.heads, skip_reshape=True)}
     runs |= {name: run(*settings) for name, settings in METHODS.items()}
     lanes = tuple(Segment(c, PROMPT + length) for c in range(count))
     words = (Segment("P", PROMPT), Segment("B", shape.text - PROMPT))
-    contexts = Layout((*lanes, *words) if shape.cross else (*lanes, *words, Segment("I", None)),
-                      tuple(Context(1.0) for _ in range(count)), queries)
+    mask = torch.linspace(0, 1, shape.image, device=device)[None]
+
+    def in_context(region: torch.Tensor | None) -> Layout:
+        return Layout((*lanes, *words) if shape.cross else (*lanes, *words, Segment("I", None)),
+                      tuple(Context(1.0, region=region) for _ in range(count)), queries)
+    contexts, masked = in_context(None), in_context(mask)
     runs["VSF context"] = lambda: VSFAttention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
+    runs["VSF, bias 0.2, under a mask"] = run(VSFAttention, 0.2, mask)
+    runs["VSF context, under a mask"] = lambda: VSFAttention([masked], None)(func, *longest, shape.heads, skip_reshape=True)
     runs[f"VSF, bias 0.2{RECORDED}"] = run(noting_attention, 0.2)
     runs[f"VSF context{RECORDED}"] = lambda: noting_attention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
     twice = [torch.cat([t, t]) for t in plain]
