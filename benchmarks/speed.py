@@ -19,6 +19,7 @@ import logging
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -36,6 +37,7 @@ NODES = pipeline.pack_nodes(ROOT)  # loads the pack as vsf_pack
 import cases  # noqa: E402
 import comfy.ldm.modules.attention as comfy_attention  # noqa: E402
 import comfy.model_management  # noqa: E402
+import numpy as np  # noqa: E402
 import rivals  # noqa: E402
 import shapes  # noqa: E402
 import tiny  # noqa: E402
@@ -111,8 +113,14 @@ def measured(run: Callable[[], Any], device: torch.device) -> tuple[float, int]:
     return time.perf_counter() - start, peak.end()
 
 
-def rounds(runs: dict[str, Callable[[], Any]], repeats: int, device: torch.device, title: str) -> list[dict[str, Any]]:
-    """One row a method: medians of the ratios to the first one, round by round, after a round that does not count."""
+def rounds(runs: dict[str, Callable[[], Any]], repeats: int, device: torch.device, title: str,
+           methods: list[str] | None) -> list[dict[str, Any]]:
+    """One row a method (of `methods`, None for all): medians of the ratios to the first one, round by round, after a round
+    that does not count."""
+    first, *others = runs
+    if unknown := set(methods or ()) - set(others):
+        raise SystemExit(f"no such method: {', '.join(sorted(unknown))}; there are {', '.join(others)}")
+    runs = {name: runs[name] for name in (first, *(n for n in others if methods is None or n in methods))}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     peaks: dict[str, list[int]] = {name: [] for name in runs}
     with tqdm(total=(repeats + 1) * len(runs), desc=title, mininterval=2) as bar, torch.inference_mode():
@@ -124,12 +132,20 @@ def rounds(runs: dict[str, Callable[[], Any]], repeats: int, device: torch.devic
                     peaks[name].append(peak)
                 bar.update()
     base, base_peak = seconds[next(iter(runs))], statistics.median(peaks[next(iter(runs))])
+
+    def recording(name: str) -> list[float] | None:
+        """What being recorded adds to a method: quartiles of the ratios to the same round's run of it that is not."""
+        plain = seconds.get(name.removesuffix(RECORDED))
+        if not name.endswith(RECORDED) or plain is None:
+            return None
+        return np.percentile([a / b for a, b in zip(seconds[name], plain, strict=True)], (25, 50, 75)).tolist()
     return [{"method": name, "seconds": statistics.median(seconds[name]), "peak_bytes": statistics.median(peaks[name]),
              "time_ratio": statistics.median(a / b for a, b in zip(seconds[name], base, strict=True)),
-             "memory_ratio": statistics.median(peaks[name]) / max(base_peak, 1)} for name in runs]
+             "memory_ratio": statistics.median(peaks[name]) / max(base_peak, 1), "recording": recording(name)} for name in runs]
 
 
-def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype,
+            methods: list[str] | None = None) -> list[dict[str, Any]]:
     """A whole step of the sampler, for every method."""
     case = shape.case
     plain = cases.build(case, dtype)
@@ -165,7 +181,7 @@ def forward(shape: Shape, repeats: int, device: torch.device, dtype: torch.dtype
     runs["CFG"] = step(plain, cfg=3.0)
     if device.type == "cpu":
         runs["no negative, by ComfyUI's default for a CPU (sub-quadratic)"] = step(default)
-    rows = rounds(runs, repeats, device, case.name)
+    rows = rounds(runs, repeats, device, case.name, methods)
     comfy.model_management.unload_all_models()
     common = {"shape": case.name, "negatives": 1, "tokens": WORDS, "floor": floor(shape, WORDS), "node_seconds": node}
     return [row | common for row in rows]
@@ -177,7 +193,7 @@ def floor(shape: Shape, tokens: int) -> float:
 
 
 def attention(shape: Shape, count: int, length: int, repeats: int, device: torch.device,
-              dtype: torch.dtype) -> list[dict[str, Any]]:
+              dtype: torch.dtype, methods: list[str] | None = None) -> list[dict[str, Any]]:
     """One attention, as a model of this shape calls it, for every method."""
     text, extra = Segment("P", shape.text), tuple(Segment(c, length) for c in range(count))
     queries = (Segment("I", None),) if shape.cross else None
@@ -216,7 +232,7 @@ def attention(shape: Shape, count: int, length: int, repeats: int, device: torch
     runs[f"VSF context{RECORDED}"] = lambda: noting_attention([contexts], None)(func, *longest, shape.heads, skip_reshape=True)
     twice = [torch.cat([t, t]) for t in plain]
     runs["CFG"] = lambda: func(*twice, shape.heads, skip_reshape=True)
-    rows = rounds(runs, repeats, device, f"{shape.case.name}, {count} x {length} tokens")
+    rows = rounds(runs, repeats, device, f"{shape.case.name}, {count} x {length} tokens", methods)
     return [row | {"shape": shape.case.name, "negatives": count, "tokens": length, "floor": floor(shape, count * length)}
             for row in rows]
 
@@ -230,6 +246,10 @@ def tables(results: dict[str, Any]) -> str:
         lines += [f"| {r['shape']} | {r['negatives']} x {r['tokens']} | {r['method']} | {r['time_ratio']:.3f} | "
                   f"{r['memory_ratio']:.2f} | {r['floor']:.3f} |" for r in results[part]]
         lines.append("")
+    for r in (*results["forward"], *results["attention"]):
+        if r["recording"]:
+            low, middle, high = r["recording"]
+            lines.append(f"- {r['shape']}, {r['method']}: {middle:.3f} of the same without (quartiles {low:.3f} to {high:.3f})")
     nodes = {r["shape"]: f"{r['shape']} {1000 * r['node_seconds']:.1f} ms" for r in results["forward"]}
     lines.append(f"Attaching the negative to the model, once: {', '.join(nodes.values())}.")
     return "\n".join(lines)
@@ -257,13 +277,14 @@ def plot(results: dict[str, Any], path: pathlib.Path) -> None:
 def machine(device: torch.device, dtype: torch.dtype) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return (f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}; "
-            f"`python dev.py bench {' '.join(sys.argv[1:])}`")
+            f"`python dev.py bench {shlex.join(sys.argv[1:])}`")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=None)
     parser.add_argument("--parts", nargs="+", choices=("attention", "forward"), default=("attention", "forward"))
+    parser.add_argument("--methods", nargs="+", default=None, help="as the tables name them; all")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--attention-repeats", type=int, default=9)
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default=None)
@@ -285,9 +306,9 @@ def main() -> None:
     for shape in chosen:
         grid = [(1, n) for n in lengths] + [(c, WORDS) for c in counts if c > 1]
         for count, length in grid if "attention" in options.parts else ():
-            results["attention"] += attention(shape, count, length, attention_repeats, device, dtype)
+            results["attention"] += attention(shape, count, length, attention_repeats, device, dtype, options.methods)
         if "forward" in options.parts:
-            results["forward"] += forward(shape, repeats, device, dtype)
+            results["forward"] += forward(shape, repeats, device, dtype, options.methods)
         (options.out / "results.json").write_text(json.dumps(results, indent=1) + os.linesep)
     text = tables(results)
     (options.out / "table.md").write_text(text)

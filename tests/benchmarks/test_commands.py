@@ -62,3 +62,17 @@ def test_where(tmp_path):
     left, right = map(float, masked[4:])
     assert right < 0.1 * left, "the right half changed too"
     assert sheet.stat().st_size > 1000
+
+
+def test_heat():
+    """docs/measured.md's claim with a margin, by the command itself: VSF Prompt acts more where the part would be drawn."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "heat.py"), "--each", "1", "--architectures", "sd3", "wan"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    rows = {cells[0]: cells[1:] for cells in lines[2:]}
+    for architecture, least in {"sd3": 1.9, "wan": 1.3}.items():
+        pictures, elsewhere, more, body, _ = rows[architecture]
+        assert pictures == more == "8", "in every picture"
+        assert float(elsewhere.split("(")[1].split(" to ")[0]) >= least, "of the interval, the lower end"
+        assert float(body.split()[0]) > 1, "also over the rest of the subject"
