@@ -154,7 +154,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
     for expert, model in zip(recipe.experts, parts.models, strict=True):
         words = ("", "") if texts else (recipe.positive, recipe.negative)
         name = f"VSF Prompt: {expert.name}" if expert.name else None
-        height = 240 if texts else None
+        height = 268 if texts else None  # mask and curve among its inputs, in Nodes 2.0
         links = {"model": model, "clip": parts.clip, **texts}
         made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
         parts.guided.append((made, "MODEL"))
