@@ -31,7 +31,7 @@ NODES = {  # the public contract: ids, the inputs that are there to stay, in ord
     "VSFTextEncode": ([("clip", "CLIP"), ("text", "STRING")], ["CONDITIONING"]),
 }  # fmt: skip
 RANGES = {"scale": (0, 10), "bias": (0, 5), "start_percent": (0, 1), "end_percent": (0, 1)}
-TEMPLATES = {recipe.title for recipe in RECIPES}
+TEMPLATES = {recipe.title for recipe in RECIPES} | {"VSF 11 See what it does"}
 TROUBLE = re.compile(
     r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint|Traceback|\[(WARNING|ERROR)\].*vsf",
     re.IGNORECASE,

@@ -1,6 +1,5 @@
 """MiniMax H3 and FastH3 (comfy/ldm/minimax/model.py): joint attention over [text][keyframes, references][audio][video] in
 every block. All that follows the text counts as image, the audio too.
-
 Text is refined before a run, each prompt by itself, and numbered along time; what follows it begins where it ends. The model
 asks for all that in a plan of its sequence, a PackedLayout: it gets the positive's own plan, in which the negatives' tokens
 stand behind the prompt and nothing else moves. The model takes one video at a time.
@@ -17,7 +16,9 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Segment
 from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
-from .joint import append_text
+from .joint import append_text, at_the_end
+
+picture_start = at_the_end  # the video comes last
 
 
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:
@@ -56,8 +57,3 @@ def _lengthened(plan: Any, length: int, positions: Tensor) -> Any:
     plan.img_pos, plan.audio_pos, plan.seq_len = plan.img_pos + more, plan.audio_pos + more, plan.seq_len + more
     plan.signature = (length + more, *plan.signature[1:])
     return plan
-
-
-def picture_start(call: ModelCall, tokens: int, own: int) -> int:
-    """The video comes last."""
-    return tokens - own

@@ -7,9 +7,9 @@ Animate 2 reads a text for its pose video too, which stays the positive's: what 
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
-from functools import partial
 
 from torch import Tensor
 
@@ -21,10 +21,10 @@ HUMO_AUDIO = 16
 
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
-    patches = partial(_patches, call.base_model.diffusion_model.patch_size)
-    if hasattr(call.base_model.diffusion_model, "rope_encode_pose"):  # Animate 2
+    model, get = call.base_model.diffusion_model, call.conds.get
+    patches = functools.partial(_patches, model.patch_size)
+    if hasattr(model, "rope_encode_pose"):  # Animate 2
         call.conds.setdefault("context_pose", call.context)
-    get = call.conds.get
     video = [patches(call.x) + patches(get("time_dim_concat")), patches(get("reference_latent")), patches(get("pose_latents")),
              sum(map(patches, get("context_latents") or ())), _framepack(get("reference_motion")), patches(call.x[:, :, :1])]
     seen = [get(name) for name in ("clip_fea", "clip_fea_ref", "clip_fea_pose", "context_pose")]
@@ -47,10 +47,7 @@ def _framepack(motion: Tensor | None) -> int:
 
 def _sums(lengths: Iterable[int]) -> set[int]:
     """The sum of every selection: which conditions stand beside the video differs between the models."""
-    sums = {0}
-    for n in lengths:
-        sums |= {n + s for s in sums}
-    return sums
+    return functools.reduce(lambda sums, n: sums | {n + s for s in sums}, lengths, {0})
 
 
 def picture_start(call: ModelCall, tokens: int, own: int) -> int | None:
