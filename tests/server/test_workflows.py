@@ -224,7 +224,7 @@ def test_workflow_of_an_earlier_release_runs(file: Path, server: ComfyServer, ob
 
 def test_lora_takes_part(server: ComfyServer, object_info: dict) -> None:
     """A LoRA before VSF Prompt changes both pictures, and VSF still acts on it; none of its weights is left over."""
-    recipe = next(recipe for recipe in RECIPES if recipe.experts[0].lora)
+    recipe = next(recipe for recipe in RECIPES if recipe.experts[0].lora and not recipe.video)
     prompt = testbed_workflows.to_api(small(recipe), object_info)
     before = len(server.log())
     found = {strength: pictures(server, changed(prompt, "LoraLoaderModelOnly", strength_model=strength)) for strength in (0, 1)}
