@@ -14,6 +14,9 @@ from __future__ import annotations
 import dataclasses
 import time
 
+import comfy_env  # noqa: F401  (before comfy)
+
+# isort: split
 import comfy.model_management
 import numpy as np
 import scenes
