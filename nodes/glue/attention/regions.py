@@ -87,8 +87,6 @@ class Grid:
         return pad(m, (self.before, after))
 
 
-
-
 @dataclass
 class RunRegions:
     """Of a run: m of each region over its latent, (1 or B, regions, *sizes), of which negative each is, and what has become of

@@ -37,7 +37,6 @@ HEAT_MAP = "VSFHeatMap"
 MOST = 8
 """Runs of one patched model that are kept: their maps take less room than their latents."""
 
-
 COUNTED = ("area", "mask", "mask_strength", "strength", "uuid")
 """Options of a conditioning from which ComfyUI makes its weight."""
 
