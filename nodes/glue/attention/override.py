@@ -55,6 +55,7 @@ class VSFAttention:
         self.expected: Layout | None = None
         self.calls = 0
         self.blocks: Sequence[frozenset[int] | None] = ()  # of each negative, those in which it acts, None for all
+        self.block_of: Callable[[int], int] = int  # from the number of an attention of the image with the text
         self.regions: CallRegions | None = None
         self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
         self.ticket: Tensor | None = None  # where what the negatives do is to be noted (seen.py)
@@ -107,9 +108,8 @@ class VSFAttention:
 
     @torch.compiler.disable  # a block's number would be a constant of its compiled code
     def _in_this_block(self, layout: Layout) -> Layout:
-        """The layout with the negatives at rest that do not act in this block: each attention in which the image reads the text
-        is one, which every model can be counted by."""
-        block = self.calls - 1
+        """The layout with the negatives at rest that do not act in this block."""
+        block = self.block_of(self.calls - 1)
         return replace(layout, resting=frozenset(c for c, blocks in enumerate(self.blocks)
                                                  if blocks is not None and block not in blocks))
 

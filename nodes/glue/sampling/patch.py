@@ -36,7 +36,7 @@ from ..attention.override import OVERRIDE, VSFAttention
 from ..attention.positions import standing
 from ..attention.regions import CallRegions
 from ..families import TEXT, Family, ModelCall, Settings, find_family, object_patches, text_key
-from ..families.counting import count_blocks
+from ..families.counting import Count, count_blocks, recounted
 from ..families.pictures import picture_of
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import ContextPrompt
@@ -275,6 +275,28 @@ class VSFPatch:
                              "go through ComfyUI's calc_cond_batch, found that another node calls the model itself.")
         if active is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        forward = partial(self._forward, executor, active, m, x, t, c_concat, c_crossattn, transformer_options, conds)
+        named = [active.run.negatives[c].blocks for c in active.numbers]
+        if not any(named):
+            return forward(control)[0]
+        listed = count_blocks(executor.class_obj.diffusion_model)
+        count, seen = active.run.count or listed, active.run.seen
+        recorded = 0 if seen is None else len(seen.calls)
+        out, attentions = forward(_copied(control), (named, count))
+        if attentions:  # none where a cache has answered
+            active.run.count = recounted(listed, attentions)
+            _check_blocks(named, active.run.count)
+            if active.run.count != count:  # once a run, in the few models whose lists tell another number
+                if seen is not None:
+                    del seen.calls[recorded:]
+                out, _ = forward(control, (named, active.run.count))
+        return out
+
+    def _forward(self, executor: Any, active: ActiveNegatives, m: Tensor | None, x: Tensor, t: Tensor, c_concat: Tensor | None,
+                 c_crossattn: Tensor | None, transformer_options: dict[str, Any], conds: dict[str, Any], control: Any,
+                 among: tuple[Sequence[Blocks | None], Count] | None = None) -> tuple[Tensor, int]:
+        """A call of the model with negatives; and how many attentions of its image with the prompt there were in it. among: the
+        blocks in which each negative acts, of how many; None for all."""
         call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
                          transformer_options=transformer_options, words=active.positive.words,
                          settings=_at_noise(active, t, executor.class_obj))
@@ -290,9 +312,9 @@ class VSFPatch:
         active.run.acting.update(active.numbers)
         layouts = self.family.lengthen(call, [e[TEXT] for e in call.negatives], call.settings)
         attention = self.attention(layouts, transformer_options.get(OVERRIDE), len(call.context), active.for_which(len(x)))
-        named = [active.run.negatives[c].blocks for c in active.numbers]
-        total = count_blocks(executor.class_obj.diffusion_model)
-        attention.blocks = [blocks and blocks.of(total) for blocks in named]
+        if among is not None:
+            named, count = among
+            attention.blocks, attention.block_of = [blocks and blocks.of(count.blocks) for blocks in named], count.block_of
         if m is not None:
             attention.regions = CallRegions(active.run.regions, m, active.numbers, partial(picture_of(self.family), call), x,
                                             call.sizes)
@@ -307,8 +329,7 @@ class VSFPatch:
         if seen is not None:
             seen.add(call, self.family, noted, active.numbers, active.acting_places())
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
-        _check_blocks(named, attention.calls, total)
-        return out
+        return out, attention.calls
 
 
 def _names(negatives: Sequence[Prompt]) -> list[str]:
@@ -410,15 +431,17 @@ def _check_call(run: Run, calls: int, forward_seen: bool, base_model: Any) -> No
                            "attention override, found not one call in this step.")
 
 
-def _check_blocks(named: Sequence[Blocks | None], calls: int, total: int) -> None:
-    """After a forward: raise for blocks that it does not have, and for thirds of another number of them than was counted."""
-    for blocks in filter(None, named if calls else ()):
-        if blocks.third is not None and calls != total:
-            raise RuntimeError(f"VSF: name the blocks by numbers in `blocks`, from 0 to {calls - 1}. Expected a model in which "
-                               f"VSF can count them beforehand, found {calls} where {total} were counted.")
-        if blocks.numbers and max(blocks.numbers) >= calls:
-            raise RuntimeError(f"VSF: set `blocks` to numbers from 0 to {calls - 1}. Expected blocks that this model has, "
-                               f"found {max(blocks.numbers)}.")
+def _copied(control: Any) -> Any:
+    """What a ControlNet has made, for a call of the model, which takes it out of its lists (openaimodel.py, apply_control)."""
+    return control and {name: list(own) if isinstance(own, list) else own for name, own in control.items()}
+
+
+def _check_blocks(named: Sequence[Blocks | None], count: Count) -> None:
+    """Raise for blocks that the model does not have."""
+    most = max((number for blocks in named if blocks for number in blocks.numbers), default=0)
+    if most >= count.blocks:
+        raise RuntimeError(f"VSF: set `blocks` to numbers from 0 to {count.blocks - 1}. Expected blocks that this model has, "
+                           f"found {most}.")
 
 
 def _check_run(run: Run) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
 from ..attention.regions import RegionsCond, RunRegions
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
+from ..families.counting import Count
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import CARRIED, TEXT_ROWS, ContextPrompt, Words
 from .seen import Place, Recorder
@@ -67,6 +68,7 @@ class Run:
     acting: set[int] = field(default_factory=set)  # negatives that were in a call of the model in this step
     acted: Counter[int] = field(default_factory=Counter)  # steps, of each negative
     tags: dict[tuple[tuple[int, ...], Positive, int], NegativesCond] = field(default_factory=dict)
+    count: Count | None = None  # of the model's blocks, as its forward has shown it
     seen: Recorder | None = None  # where a heat map wants to see it
     like: dict[Any, Tensor] = field(default_factory=dict)  # what was encoded, in the type that the model takes it in
 
