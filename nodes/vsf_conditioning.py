@@ -6,9 +6,10 @@ from typing_extensions import override
 
 from .aliases import ALIASES
 from .glue.reading.contexts import MAX_STRENGTH
+from .glue.reading.masks import of_mask
 from .glue.said import node_id
 from .glue.sampling.carry import carrying
-from .inputs import Shown, curve_input
+from .inputs import Shown, curve_input, mask_input
 from .vsf_prompt import read
 
 
@@ -35,6 +36,7 @@ class VSFConditioning(Shown, io.ComfyNode):
                 io.Float.Input("strength", default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, round=0.001,
                                tooltip="1 is right for most. More if the thing stays, less if the picture suffers. 0 is off."),
                 curve_input(),
+                mask_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[io.Conditioning.Output("positive", display_name="positive",
@@ -42,9 +44,10 @@ class VSFConditioning(Shown, io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, prompt: str, negative: str, strength: float, curve: str = "constant") -> io.NodeOutput:
+    def execute(cls, clip, prompt: str, negative: str, strength: float, curve: str = "constant",
+                mask=None) -> io.NodeOutput:
         positive, contexts = read(node_id(cls), clip, prompt, negative, strength, curve,
-                                  waiting="not sampled yet: connect this to a positive input")
+                                  waiting="not sampled yet: connect this to a positive input", region=of_mask(mask))
         return io.NodeOutput(carrying(positive, contexts))
 
 

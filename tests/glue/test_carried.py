@@ -1,6 +1,7 @@
 """Negatives that a CONDITIONING brings with it: each acts on that one, and no wire to the model is needed."""
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -16,6 +17,7 @@ import vsf
 from comfy_extras.nodes_custom_sampler import BasicGuider
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.reading.contexts import CARRIED, ContextPrompt
+from vsf_pack.nodes.glue.reading.masks import of_mask
 from vsf_pack.nodes.glue.sampling.carry import carrying
 from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.vsf_core.dense import vsf_attention_dense
@@ -251,3 +253,125 @@ def test_a_negative_is_kept_once_for_all_that_carry_it(case):
     model = cases.load(case.name)
     twice = [*find(0.0, 0.5)[0], *find(0.501, 1.0)[0]]
     assert torch.equal(case.sample(model, twice, steps=3), case.sample(model, own, steps=3))
+
+
+# -- a mask of its own ------------------------------------------------------------------------------------------------
+
+def grey(case, seed: int) -> torch.Tensor:
+    """(frames or 1, height, width): black, grey and white cells of the latent."""
+    frames = case.latent[1] if len(case.latent) == 4 else 1
+    return torch.rand(frames, *case.latent[-2:], generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+
+
+def shares(mask: torch.Tensor) -> torch.Tensor:
+    """m of image tokens of 2 x 2 cells each, (1, tokens)."""
+    frames, height, width = mask.shape
+    return torch.stack([mask[t, y:y + 2, x:x + 2].mean() for t in range(frames) for y in range(0, height, 2)
+                        for x in range(0, width, 2)])[None].double()
+
+
+class MaskedRegions(Regions):
+    """As Regions; the negatives of each prompt have a mask of their own, `shares` of which are the call's."""
+    shares: list[torch.Tensor]
+    region = 0
+
+    def predict_noise(self, x: torch.Tensor, timestep: torch.Tensor, model_options: Any = {},  # noqa: B006  ComfyUI's
+                      seed: Any = None) -> torch.Tensor:
+        total = torch.zeros_like(x)
+        for region, mask in enumerate(self.masks):
+            self.region = region
+            conds = [self.conds[f"{region} {j}"] for j in range(2)]
+            total += mask.to(x) * comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
+        return total / sum(self.masks).to(x)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux1", "qwen-image", "wan2.1-t2v"])
+def test_masks_of_their_own_equal_the_reference(name):
+    """Two prompts, one over the other, each with a negative that acts in another part of the picture."""
+    case = cases.BY_NAME[name]
+    first, second = case.conditioning(POSITIVE, 1), case.conditioning(POSITIVE, 2)
+    masks, halves = [grey(case, 5), grey(case, 6)], [torch.ones(1, *case.latent[-2:]), torch.full((1, *case.latent[-2:]), 0.5)]
+    contexts = [context_of(case, first, 50, region=of_mask(masks[0])), context_of(case, second, 51, region=of_mask(masks[1]))]
+    positive = [*ConditioningSetMask().append(carrying(first, contexts[:1]), halves[0], "default", 1.0)[0],
+                *ConditioningSetMask().append(carrying(second, contexts[1:]), halves[1], "default", 1.0)[0]]
+    out = case.sample(cases.load(name), positive)
+    words, own = {"cross_attn": torch.ones(POSITIVE, dtype=torch.bool)}, [shares(mask) for mask in masks]
+    guider = MaskedRegions(reference.patch(case, cases.load(name, torch.float64), words, [1.0],
+                                           shares=[lambda tokens: own[guider.region]]))
+    guider.set_regions([(text, [[[c.tokens, c.options]]], half)
+                        for text, c, half in zip((first, second), contexts, halves, strict=True)])
+    truth = sample(case, guider)
+    assert relative_error(out, truth) <= 1e-5
+    own.reverse()
+    assert relative_error(out, sample(case, guider)) >= 1e-3, "which mask is whose must matter"
+
+
+@pytest.mark.skipif(cases.VERSION < (0, 18, 0), reason="an older ComfyUI has no such model, or no such node")
+def test_a_model_of_sound_takes_no_mask():
+    case = cases.BY_NAME["stable-audio"]
+    positive = case.conditioning(POSITIVE, 1)
+    own = carrying(positive, [context_of(case, positive, 50, region=of_mask(torch.eye(8)))])
+    with pytest.raises(ValueError, match="VSF: leave `mask` empty for this model, .* found .*, which makes sound"):
+        case.sample(cases.load("stable-audio"), own)
+
+
+def test_what_its_model_cannot_take(case):
+    """There is no wire to the model: what another node says at once is said as the run begins."""
+    positive = case.conditioning(POSITIVE, 1)
+    context = context_of(case, positive, 50)
+    wide = dataclasses.replace(context, tokens=tiny.tokens(POSITIVE, 50, width=case.width + 8))
+    with pytest.raises(ValueError, match=f"VSF: encode the negative with .* width {case.width}, .* found {case.width + 8}"):
+        case.sample(cases.load(case.name), carrying(positive, [wide]))
+    huge = dataclasses.replace(context, tokens=context.tokens / context.tokens.abs().max() * 1e30)
+    with pytest.raises(ValueError, match="VSF: load the text encoder in another precision. Expected values up to 1e.09"):
+        case.sample(cases.load(case.name), carrying(positive, [huge]))
+
+
+# -- context windows --------------------------------------------------------------------------------------------------
+
+def windowed(model: Any, split: bool) -> Any:
+    """Three windows of a video of 12 latent frames."""
+    import comfy.context_windows as cw
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+    patched, = ContextWindowsManualNode.execute(
+        model, context_length=6, context_overlap=3, context_schedule=cw.ContextSchedules.STATIC_STANDARD, context_stride=1,
+        closed_loop=False, fuse_method=cw.ContextFuseMethods.PYRAMID, dim=2, freenoise=False, split_conds_to_windows=split).args
+    return patched
+
+
+@pytest.mark.parametrize("name", ["wan2.1-t2v", "hunyuan-video-1.5"])
+def test_a_prompt_in_context_windows_equals_the_reference(name):
+    """Against a call of its own for each text, in the same windows, in double precision."""
+    pytest.importorskip("comfy_extras.nodes_context_windows")
+    case = cases.BY_NAME[name]
+    case = dataclasses.replace(case, latent=(case.latent[0], 12, *case.latent[2:]))
+    positive, words = case.conditioning(POSITIVE, 1), {"cross_attn": torch.ones(POSITIVE, dtype=torch.bool)}
+    context = context_of(case, positive, 50)
+    out = case.sample(windowed(cases.load(name), False), carrying(positive, [context]))
+    guider = reference.Branches(windowed(reference.patch(case, cases.load(name, torch.float64), words, [1.0]), False))
+    guider.set_branches(positive, [[[context.tokens, context.options]]], case.conditioning(3, 999), 1.0)
+    assert relative_error(out, truth := sample(case, guider)) <= 1e-5
+    assert relative_error(case.sample(windowed(cases.load(name), False), positive), truth) >= 1e-3
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("name", ["wan2.1-t2v", "hunyuan-video-1.5"])
+def test_context_windows(name, split):
+    """Each window's prompts bring their negatives, with the window's frames of their masks: all prompts, or the one that is the
+    window's own. Against dense attention in double precision."""
+    pytest.importorskip("comfy_extras.nodes_context_windows")
+    case = cases.BY_NAME[name]
+    case = dataclasses.replace(case, latent=(case.latent[0], 12, *case.latent[2:]))
+    first, second = case.conditioning(POSITIVE, 1), case.conditioning(POSITIVE, 2)
+    mask = grey(case, 5)
+    contexts = [context_of(case, first, 50, region=of_mask(mask)), context_of(case, second, 51, strength=0.5)]
+    positive = [*carrying(first, contexts[:1]), *carrying(second, contexts[1:])]
+    out = case.sample(windowed(cases.load(name), split), positive)
+    on_the_model = case.sample(windowed(attach(cases.load(name), contexts), split), [*first, *second])
+    dense = case.sample(windowed(attach(cases.load(name), contexts, Dense), split), [*first, *second])
+    assert torch.equal(out, on_the_model)
+    assert relative_error(out, dense) <= 1e-5
+    other = [*carrying(first, [context_of(case, first, 50)]), *carrying(second, contexts[1:])]
+    without = [*first, *carrying(second, contexts[1:])]
+    for change in (other, without):
+        assert relative_error(case.sample(windowed(cases.load(name), split), change), out) >= 1e-4

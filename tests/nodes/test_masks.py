@@ -1,4 +1,4 @@
-"""The `mask` of all three nodes: white is nothing new and black is off, bit for bit; frames, areas and windows of it against
+"""The `mask` of all four nodes: white is nothing new and black is off, bit for bit; frames, areas and windows of it against
 the dense double-precision reference."""
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import cases
 import encoders
 import pytest
 import torch
+from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
@@ -49,12 +50,16 @@ def guidance(**mask: torch.Tensor) -> tuple[Any, list]:
     return VSFGuidance.execute(loaded()[1], negative, 2.0, 0.2, 0.0, 1.0, **mask).args[0], encode(PROMPT)
 
 
+def conditioned(**mask: torch.Tensor) -> tuple[Any, list]:
+    return loaded()[1], VSFConditioning.execute(loaded()[2], PROMPT, NEGATIVE, 1.0, **mask).args[0]
+
+
 def sample(model: Any, positive: list, cfg: float) -> torch.Tensor:
     return loaded()[0].sample(model, positive, encode(""), cfg=cfg, batch=2)
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-@pytest.mark.parametrize("node", [prompt, contrast, guidance])
+@pytest.mark.parametrize("node", [prompt, contrast, guidance, conditioned])
 def test_white_is_no_mask_and_black_is_no_negative(node: Callable[..., tuple[Any, list]], cfg: float) -> None:
     without, plain = sample(*node(), cfg), sample(loaded()[1], encode(PROMPT), cfg)
     assert torch.equal(sample(*node(mask=torch.ones(2, 37, 50)), cfg), without)

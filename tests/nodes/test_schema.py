@@ -31,7 +31,7 @@ CONTRACT = {
     "VSFTextEncode": {"inputs": [("clip", "CLIP", None), ("text", "STRING", None)], "outputs": ["CONDITIONING"]},
     "VSFConditioning": {
         "inputs": [("clip", "CLIP", None), ("prompt", "STRING", None), ("negative", "STRING", None),
-                   ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None)],
+                   ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None), ("mask", "MASK", None)],
         "outputs": ["CONDITIONING"],
     },
     "VSFHeatMap": {

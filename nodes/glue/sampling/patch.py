@@ -41,6 +41,7 @@ from ..families.pictures import picture_of
 from ..reading.conditioning import NegativePrompt
 from ..reading.contexts import ContextPrompt
 from ..said import say
+from .fit import check_fit
 from .run import (
     KEY,
     MARK,
@@ -76,9 +77,7 @@ def attach(model: ModelPatcher, negatives: Sequence[Prompt],
     patched = model.clone()
     earlier: VSFPatch | None = patched.get_attachment(KEY)
     family = find_family(patched.model)
-    if picture_of(family) is None and any(not n.region.is_everywhere for n in negatives):
-        raise ValueError("VSF: leave `mask` empty for this model, and take areas and masks off the negative. Expected a model "
-                         f"of pictures or videos, found {type(patched.model).__name__}, which makes sound.")
+    check_regions(family, patched.model, negatives)
     patch = VSFPatch(family, (*(earlier.negatives if earlier else ()), *negatives), attention)
     patched.set_attachments(KEY, patch)
     for name, make in object_patches(family, patched.model).items():
@@ -91,6 +90,13 @@ def attach(model: ModelPatcher, negatives: Sequence[Prompt],
         patched.remove_wrappers_with_key(level, KEY)
         patched.add_wrapper_with_key(level, KEY, wrapper)
     return patched
+
+
+def check_regions(family: Family, base_model: Any, negatives: Sequence[Prompt]) -> None:
+    """Raise ValueError, for the user to read, for negatives that act in a part of what is no picture."""
+    if picture_of(family) is None and any(not n.region.is_everywhere for n in negatives):
+        raise ValueError("VSF: leave `mask` empty for this model, and take areas and masks off the negative. Expected a model "
+                         f"of pictures or videos, found {type(base_model).__name__}, which makes sound.")
 
 
 def check_begun(patcher: ModelPatcher, timestep: Tensor, model_options: dict[str, Any] | None = None) -> None:
@@ -141,7 +147,11 @@ class VSFPatch:
         if "positive" not in guider.conds:
             raise ValueError("VSF: use a guider with a positive input. Expected a guider with a positive conditioning, found "
                              f"{type(guider).__name__} with {sorted(guider.conds)}.")
-        sampling, negatives = guider.inner_model.model_sampling, (*self.negatives, *carried(guider.conds["positive"]))
+        sampling, own = guider.inner_model.model_sampling, carried(guider.conds["positive"])
+        check_regions(self.family, guider.inner_model, own)  # VSF Conditioning has no wire to the model: it is known here
+        for n in own:
+            check_fit(n, self.family, guider.inner_model, "load the text encoder in another precision")
+        negatives = (*self.negatives, *own)
         windows = [SigmaWindow(sampling.percent_to_sigma(n.start_percent), sampling.percent_to_sigma(n.end_percent))
                    for n in negatives]
         device = guider.model_patcher.load_device  # once, and not in every step
