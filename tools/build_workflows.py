@@ -1,6 +1,7 @@
 """Build the shipped workflows: VSF Prompt beside the model, one sampler, one picture or video.
 
-Next to it stands the same without a negative, bypassed. Models and prompts are in recipes.py; this is the layout, and
+Next to it stands the same without a negative, bypassed. Some show more: a heat map, a mask, the paper's form, or prompts one
+after the other along a video, each with a VSF Conditioning. Models and prompts are in recipes.py; this is the layout, and
 write_workflows.py writes the files. tests/server checks that they are what this builds, and that the real ComfyUI and its real
 frontend accept them.
 """
@@ -46,6 +47,64 @@ Lower it, or use fewer words. Small numbers everywhere? Name the thing in other 
 
 *VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
 
+ONE_PLACE = """## A negative in one place
+
+1. **VSF Prompt**: above, what the {thing} shows; below, what must not be in it where the mask is white: `{negative}`.
+2. **The mask** is a white box, in percent of the {thing}: its `width` and `height`, and in the next node its corner, `x` \
+and `y`. *Preview Mask* shows it.
+3. **Run.**
+
+**Paint it**: put a picture into *Load Image*, right-click it, **Open in MaskEditor**, paint. Connect its `MASK` to VSF \
+Prompt's `mask`.
+
+What is black changes a little too, as the parts of a {thing} see each other. `strength` as ever: 1, more if it stays, 0 is off.
+
+*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+
+LIST = """## Several negatives
+
+**VSF Prompt**, the lower box: one thing a line. Each is a negative of its own, and none sees the others.
+
+- `{negative}`: as strong as `strength` says.
+- `stockings:1.5`: half as strong again. Below 1 is less.
+- `# window`: not read. Take the `#` away, and it is a negative too.
+
+**Run.** *One of them is still there?* Raise the number behind it, up to 2. *The {thing} suffers?* Take lines away, or lower \
+`strength`, which is all of theirs. After the run, a line on the node says what acted.
+
+*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+
+ALONG = """## A video whose parts have their own negatives
+
+1. **Part 1, Part 2**: in the green box what this part shows, in the red one what must not be in it: a *thing*, such as \
+`{negative}`.
+2. **Run.** In the middle one part turns into the other.
+
+**How it works**: *Wan Context Windows* samples the video in windows of {window} frames, which have {overlap} in common. \
+*Conditioning (Combine)* holds the parts in their order, and each window takes the next.
+
+**A third part**: one more VSF Conditioning, combined with the others, and {more} more frames in *Video size*.
+
+`strength` in each VSF Conditioning: 1, more if the thing stays, 0 is off. Leave CFG at 1.
+
+*Measured on small models. {model} itself could not be run where this workflow was made.*"""
+
+AGAINST_ITSELF = """## The same subject as prompt and negative
+
+The prompt draws it and the negative takes it back: what is left is neither, shapes and colours of the one half.
+
+1. **Green**: what the {thing} shows. **Red**: its subject once more, and nothing else of it: `{negative}`.
+2. **Run.**
+3. `scale` on **VSF Guidance** is how much is taken back. 0: nothing. Around 1: frayed. Around 2: half gone. 3: hardly \
+the thing any more.
+
+Try 0.5 with the *whole* prompt in the red box: that takes much more. Among the advanced inputs, `curve`: `fade out` tears it \
+first and draws it to the end then.
+
+This is the one thing that VSF Prompt cannot do: it leaves out words that the prompt has too.
+
+*Measured on small models. {model} itself could not be run where this workflow was made.*"""
+
 COMPARE = """The same {thing} without the negative, switched off. To switch it on: right-click the title of this frame, \
 **Set Group Nodes to Always**, Run. It takes as long again."""
 
@@ -59,6 +118,7 @@ class Parts:
     vae: Out
     guided: list[Out] = dataclasses.field(default_factory=list)  # the models with the negative inside
     positive: Out | None = None
+    texts: list[tuple[Out, Out]] = dataclasses.field(default_factory=list)  # of a video's parts: prompt and negative
     zero: Out | None = None  # the sampler's own negative
     latent: Out | None = None
     seed: Out | None = None
@@ -104,10 +164,13 @@ def thing(recipe: Recipe) -> str:
 def notes(column: Column, recipe: Recipe) -> None:
     """How to use it, and where the models are."""
     column.y = 10  # no group around them
-    box = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt"
-    how = SEE if recipe.sees else HOW_TO
-    text = how.format(thing=thing(recipe), box=box, negative=recipe.negative, model=recipe.model)
-    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=400 if recipe.sees else 360)
+    box, (window, overlap) = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt", recipe.window
+    how, height = next(((how, height) for shown, how, height in (
+        (recipe.sees, SEE, 400), (recipe.box, ONE_PLACE, 440), (recipe.shots, ALONG, 500), (recipe.scale, AGAINST_ITSELF, 440),
+        ("\n" in recipe.negative, LIST, 420)) if shown), (HOW_TO, 360))  # fmt: skip
+    text = how.format(thing=thing(recipe), box=box, negative=recipe.unwanted.partition(",")[0], model=recipe.model,
+                      window=window, overlap=overlap, more=4 * ((window + 3) // 4 - overlap // 4))  # fmt: skip
+    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=height)
     found = model_files(recipe)
     height = min(180 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
     column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
@@ -144,7 +207,7 @@ def loaders(column: Column, recipe: Recipe) -> Parts:
     return Parts(models, (clip, "CLIP"), (vae, "VAE"))
 
 
-def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
+def prompts(column: Column, recipe: Recipe, parts: Parts, mask: Out | None) -> None:
     """Step 2: what is wanted, and what is not. Two experts each have a VSF Prompt, which read the same two texts."""
     texts = {}
     if len(recipe.experts) > 1:
@@ -155,7 +218,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
         words = ("", "") if texts else (recipe.positive, recipe.negative)
         name = f"VSF Prompt: {expert.name}" if expert.name else None
         height = 268 if texts else None  # mask and curve among its inputs, in Nodes 2.0
-        links = {"model": model, "clip": parts.clip, **texts}
+        links = {"model": model, "clip": parts.clip, **texts, **({"mask": mask} if mask else {})}
         made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
         parts.guided.append((made, "MODEL"))
         parts.positive = parts.positive or (made, "positive")  # of the same text, one is as good as the other
@@ -166,11 +229,72 @@ def prompts(column: Column, recipe: Recipe, parts: Parts) -> None:
     column.close("Step 2 - Prompt and negative", ORANGE)
 
 
+def mask(column: Column, recipe: Recipe) -> Out:
+    """Where a negative acts. A mask of any size will do, so that this one counts in percent."""
+    left, top, width, height = recipe.box
+    whole = column.add("SolidMask", 0.0, 100, 100, title="Black: the whole picture")
+    white = column.add("SolidMask", 1.0, width, height, title="White: a box, how large")
+    links = {"destination": (whole, "MASK"), "source": (white, "MASK")}
+    found = (column.add("MaskComposite", left, top, "add", title="White: where its corner is", links=links), "MASK")
+    column.add("MaskPreview", links={"mask": found})
+    column.close("Where the negative acts", ORANGE)
+    return found
+
+
+def against_itself(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """Step 2 in the paper's form: two texts, and VSF Guidance."""
+    links = {"clip": parts.clip}
+    shown = column.add("CLIPTextEncode", recipe.positive, title="What the picture shows", colours=GREEN, links=links)
+    taken = column.add("VSFTextEncode", recipe.negative, title="The subject once more: taken back", colours=RED, links=links)
+    links = {"model": parts.models[0], "negative": (taken, "CONDITIONING")}
+    parts.guided = [(column.add("VSFGuidance", recipe.scale, 0.0, 0.0, 1.0, colours=BLUE, links=links), "MODEL")]
+    parts.positive = (shown, "CONDITIONING")
+    column.close("Step 2 - Prompt and negative", ORANGE)
+
+
+def combined(column: Column, found: list[Out]) -> Out:
+    """Prompts in their order, as one conditioning."""
+    whole, *others = found
+    for other in others:
+        links = {"conditioning_1": whole, "conditioning_2": other}
+        whole = (column.add("ConditioningCombine", title="Parts, in their order", links=links), "CONDITIONING")
+    return whole
+
+
+def shots(column: Column, recipe: Recipe, parts: Parts) -> Column:
+    """Step 2 of a video whose parts have each its own negative: the texts, then their conditionings. The windows that they are
+    for begin the column after them, which comes back."""
+    for number, (shown, unwanted) in enumerate(recipe.shots, 1):
+        above = column.add("PrimitiveStringMultiline", shown, title=f"Part {number}: what it shows", colours=GREEN)
+        below = column.add("PrimitiveStringMultiline", unwanted, title=f"Part {number}: what must not be in it", colours=RED)
+        parts.texts.append(((above, "STRING"), (below, "STRING")))
+    column.close("Step 2 - Prompts", ORANGE)
+    column = Column(column.graph, column.right, 230)
+    found = []
+    for number, (shown, unwanted) in enumerate(parts.texts, 1):
+        links = {"clip": parts.clip, "prompt": shown, "negative": unwanted}
+        title = f"VSF Conditioning: part {number}"
+        found.append((column.add("VSFConditioning", "", "", 1.0, title=title, colours=BLUE, links=links), "positive"))
+    parts.positive = combined(column, found)
+    column.close("Each with its negative", ORANGE)
+    column = Column(column.graph, column.right, 250)
+    values = (*recipe.window, "standard_static", 1, False, "pyramid", True, False, True)
+    parts.models = parts.guided = [
+        (column.add("WanContextWindowsManual", *values, title=f"Windows: {expert.name}", links={"model": model}), "MODEL")
+        for expert, model in zip(recipe.experts, parts.models, strict=True)
+    ]
+    return column
+
+
 def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
     """Step 3: what the comparison shares."""
     size = f"{thing(recipe).capitalize()} size"
     zero = "The sampler's negative: unused"
-    made = column.add("ConditioningZeroOut", title=zero, links={"conditioning": parts.positive})
+    if recipe.shots:  # a conditioning that brings negatives can be no sampler's negative
+        made = column.add("CLIPTextEncode", "", title=zero, links={"clip": parts.clip})
+        column.collapse([made])
+    else:
+        made = column.add("ConditioningZeroOut", title=zero, links={"conditioning": parts.positive})
     parts.zero = (made, "CONDITIONING")
     if recipe.start_image:
         start = column.add("LoadImage", recipe.start_image, "image", title="Start picture")
@@ -239,9 +363,12 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     nodes = column.graph.nodes
     column.add("MarkdownNote", COMPARE.format(thing=thing(recipe)), title="Compare", colours=DARK, height=130)
     first = len(nodes)
+    if recipe.shots:
+        plain = [column.add("CLIPTextEncode", "", links={"clip": parts.clip, "text": shown}) for shown, _ in parts.texts]
+        parts.positive = combined(column, [(made, "CONDITIONING") for made in plain])
     latent = sample(column, recipe, parts, parts.models)
     images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
-    save(column, recipe, images, WITHOUT, "VSF/without", 200)
+    save(column, recipe, images, WITHOUT, "VSF/without", 140 if recipe.shots else 200)
     *others, last = nodes[first:]
     column.collapse(others)
     last["pos"][1] = column.y
@@ -256,7 +383,7 @@ def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: O
     links = {"model": parts.guided[0], "latent": latent, "image": images}
     seen = saved.add("VSFHeatMap", 0, "average", 0.7, 0.0, colours=BLUE, links=links)
     saved.close("Step 6 - See what the negative does", ORANGE)
-    column = Column(saved.graph, saved.right, 340)
+    column = Column(saved.graph, saved.right, 330)
     column.add("PreviewImage", title="The map", links={"images": (seen, "map")})
     column.add("PreviewAny", title="Numbers", links={"source": (seen, "numbers")}, height=300)
     column.close("How hard")
@@ -268,18 +395,24 @@ def build(recipe: Recipe) -> dict:
     many = experts > 1 or custom(recipe)  # too many nodes for one column of prompt, size and seed
     notes(column := Column(graph, 0, 280), recipe)
     parts = loaders(column := Column(graph, column.right, 280), recipe)
-    prompts(column := Column(graph, column.right, 330 if many else 370), recipe, parts)
-    if many:
-        column = Column(graph, column.right, 280)
+    where = mask(column := Column(graph, column.right, 280), recipe) if recipe.box else None
+    column = Column(graph, column.right, 260 if recipe.shots else 330 if many else 370)
+    if recipe.shots:
+        column = shots(column, recipe, parts)
+    elif recipe.scale is not None:
+        against_itself(column, recipe, parts)
+    else:
+        prompts(column, recipe, parts, where)
+        column = Column(graph, column.right, 280) if many else column
     size_and_seed(column, recipe, parts)
-    latent = sample(sampled := Column(graph, column.right, 280), recipe, parts, parts.guided)
+    latent = sample(sampled := Column(graph, column.right, 250 if recipe.shots else 280), recipe, parts, parts.guided)
     images = (sampled.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
     sampled.close("Step 4 - Sample")
-    saved = Column(graph, sampled.right, 300 if recipe.video else 340)
-    save(saved, recipe, images, WITH, "VSF/with", 230 if recipe.video else 400)
+    saved = sampled if recipe.sees else Column(graph, sampled.right, 270 if recipe.shots else 300 if recipe.video else 340)
+    save(saved, recipe, images, WITH, "VSF/with", 170 if recipe.shots else 230 if recipe.video else 400)
     saved.close(f"Step 5 - {thing(recipe).capitalize()}")
     if recipe.sees:
-        heat_map(Column(graph, saved.right, 340), recipe, parts, latent, images)
+        heat_map(Column(graph, saved.right, 330), recipe, parts, latent, images)
         return graph.workflow()
     comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()

@@ -160,6 +160,43 @@ def bakery(c: Canvas, sign: bool) -> None:
         c.line((179, 54, 185, 48, 191, 54), "#b9762f", 2.4)
 
 
+def snow_figure(c: Canvas, x: float, nose: bool) -> None:
+    """A snowman, his middle at x."""
+    c.disc(x + 2, 94, 28, "#dfe8f1", 22)
+    c.disc(x, 92, 28, "#ffffff", 22)
+    c.disc(x, 56, 20, "#ffffff", 18)
+    c.disc(x, 30, 15, "#ffffff")
+    c.line((x - 18, 52, x - 40, 38), "#6b4a2f", 2)
+    c.line((x + 18, 52, x + 40, 40), "#6b4a2f", 2)
+    c.box((x - 14, 40, x + 14, 46), "#cf2f2b")
+    c.poly((x + 6, 44, x + 14, 44, x + 18, 64, x + 10, 65), "#cf2f2b")
+    for y in (54, 62):
+        c.disc(x, y, 1.8, "#2b2f36")
+    for dx in (-6, 6):
+        c.disc(x + dx, 26, 1.9, "#2b2f36")
+    for dx, y in ((-8, 35), (-4.5, 37.5), (0, 38.4), (4.5, 37.5), (8, 35)):
+        c.disc(x + dx, y, 1.1, "#2b2f36")
+    if nose:
+        c.poly((x, 28, x, 33, x + 22, 32.5), "#f08a24")
+        c.line((x + 6, 29.6, x + 6, 31.6), "#c96a12", 0.8)
+
+
+def two_snowmen(c: Canvas, nose: bool) -> None:
+    """Two snowmen in a front garden. What is unwanted is so on the left alone, where a box is drawn."""
+    c.box((0, 0, 200, 100), "#a9d4f2")
+    c.shape("ellipse", (-40, 60, 240, 150), "#f4f8fc")
+    for x in range(4, 200, 14):
+        c.box((x, 54, x + 5, 74), "#c7d3de")
+    c.box((0, 60, 200, 64), "#c7d3de")
+    snow_figure(c, 53, nose)
+    snow_figure(c, 147, True)
+    if not nose:
+        for start, end, along in ((4, 96, "x"), (5, 95, "y")):
+            for at in range(start, end - 3, 8):
+                for side in (3, 98) if along == "y" else (4, 96):
+                    c.line((at, side, at + 4, side) if along == "x" else (side, at, side, at + 4), "#2b2f36", 1.2)
+
+
 def snowman(c: Canvas, nose: bool) -> None:
     """A snowman in a front garden."""
     c.box((0, 0, 200, 100), "#a9d4f2")
@@ -171,30 +208,14 @@ def snowman(c: Canvas, nose: bool) -> None:
     for x in range(4, 120, 14):
         c.box((x, 54, x + 5, 74), "#c7d3de")
     c.box((0, 60, 120, 64), "#c7d3de")
-    c.disc(72, 94, 28, "#dfe8f1", 22)
-    c.disc(70, 92, 28, "#ffffff", 22)
-    c.disc(70, 56, 20, "#ffffff", 18)
-    c.disc(70, 30, 15, "#ffffff")
-    c.line((52, 52, 30, 38), "#6b4a2f", 2)
-    c.line((88, 52, 110, 40), "#6b4a2f", 2)
-    c.box((56, 40, 84, 46), "#cf2f2b")
-    c.poly((76, 44, 84, 44, 88, 64, 80, 65), "#cf2f2b")
-    for y in (54, 62):
-        c.disc(70, y, 1.8, "#2b2f36")
-    for x in (64, 76):
-        c.disc(x, 26, 1.9, "#2b2f36")
-    for x, y in ((62, 35), (65.5, 37.5), (70, 38.4), (74.5, 37.5), (78, 35)):
-        c.disc(x, y, 1.1, "#2b2f36")
-    if nose:
-        c.poly((70, 28, 70, 33, 92, 32.5), "#f08a24")
-        c.line((76, 29.6, 76, 31.6), "#c96a12", 0.8)
+    snow_figure(c, 70, nose)
     c.line((124, 88, 176, 88), "#9a5b2e", 3)
     c.line((128, 96, 180, 96, 187, 90), "#6b3f20", 2.5)
     for x in (132, 152, 170):
         c.line((x, 88, x, 96), "#6b3f20", 2)
 
 
-def living_room(c: Canvas, tree: bool) -> None:
+def living_room(c: Canvas, tree: bool, stockings: bool = True) -> None:
     """A living room on Christmas Eve."""
     c.box((0, 0, 200, 100), "#7c4b43")
     c.box((0, 80, 200, 100), "#4f2f26")
@@ -210,7 +231,7 @@ def living_room(c: Canvas, tree: bool) -> None:
     c.box((72, 61, 112, 80), "#241614")
     c.poly((78, 80, 84, 58, 89, 68, 94, 50, 99, 67, 104, 60, 108, 80), "#f08a24")
     c.poly((85, 80, 91, 66, 94, 62, 98, 70, 101, 80), "#ffd55a")
-    for x, colour in ((72, "#cf2f2b"), (86, "#2f7d3b"), (100, "#cf2f2b")):
+    for x, colour in ((72, "#cf2f2b"), (86, "#2f7d3b"), (100, "#cf2f2b")) if stockings else ():
         c.poly((x, 29, x + 7, 29, x + 7, 40, x + 13, 42, x + 12, 46, x, 45), colour)
         c.box((x, 28, x + 7, 31), "#ffffff")
     c.disc(34, 66, 22, "#2f5d73", 16)
@@ -350,6 +371,69 @@ def train(c: Canvas, time: float, smoke: bool) -> None:
             c.disc(x + 51 - 9 * number, y, 4 + 1.6 * number, "#e9e9ee" if number % 2 else "#d5d6de")
 
 
+def arrival(c: Canvas, time: float, unwanted: bool) -> None:
+    """The same train on its way to a station. The smoke is unwanted at first, the people are at the end."""
+    train(c, 0.8 * time, unwanted or time > 0.5)
+    if time == 0.5 and not unwanted:  # the one part turns into the other
+        for number in range(3):
+            c.disc(57 - 9 * number, 46 - 5 * number, 3 + 1.4 * number, "#c9d9e6")
+    if time > 0.5:
+        c.box((0, 88, 100, 100), "#8f8a86")
+        c.box((0, 88, 100, 90), "#c7c2bd")
+        if unwanted:
+            for x, coat in ((12, "#2f7d6b"), (27, "#c58f3c"), (44, "#8f2f3a"), (62, "#3b4f8a"), (88, "#7a4d31")):
+                c.line((x - 1.7, 90, x - 1.7, 97), "#1a1d2c", 1.8)
+                c.line((x + 1.7, 90, x + 1.7, 97), "#1a1d2c", 1.8)
+                c.poly((x - 3, 76, x + 3, 76, x + 4.6, 91, x - 4.6, 91), coat)
+                c.disc(x, 73, 2.7, "#e0b08c", 3.2)
+                c.shape("pieslice", (x - 3, 69, x + 3, 77), "#3a2418", start=180, end=360)
+
+
+def cat(c: Canvas, whole: bool) -> None:
+    """A sitting cat in strokes of paint; or what is left of it, half cancelled: shapes and colours of the one half."""
+    c.box((0, 0, 200, 100), "#e9c79a")
+    for number in range(60):
+        x, y = (number * 61) % 216 - 8, (number * 37) % 104
+        c.line((x, y, x + 16, y - 3), ("#e2b983", "#efd3ab", "#dcae76")[number % 3], 3)
+    c.disc(102, 94, 62, "#b98450", 7)
+    fur, dark, pale = "#d9772e", "#a34f1c", "#f3c48c"
+    if whole:
+        c.shape("arc", (106, 44, 156, 99), dark, start=-60, end=110, width=8)
+        c.poly((72, 95, 78, 56, 92, 40, 112, 40, 126, 58, 132, 95), fur)
+        c.disc(102, 80, 15, pale, 14)
+        c.disc(102, 32, 21, fur, 18)
+        c.poly((82, 26, 80, 3, 97, 16), fur)
+        c.poly((122, 26, 124, 3, 107, 16), fur)
+        c.poly((85, 19, 84, 9, 92, 15), pale)
+        c.poly((119, 19, 120, 9, 112, 15), pale)
+        for x in (94, 110):
+            c.disc(x, 30, 4, "#4f8a3a", 4.5)
+            c.disc(x, 30, 1.4, "#20160f", 4)
+        c.poly((99, 37, 105, 37, 102, 41), "#7a2f2a")
+        for y, dy in ((40, -3), (42, 1)):
+            c.line((92, y, 70, y + dy), "#fff5e6", 0.8)
+            c.line((112, y, 134, y + dy), "#fff5e6", 0.8)
+        for x in (88, 116):
+            c.disc(x, 93, 9, pale, 5)
+        for y in (56, 64, 72):
+            c.line((80, y, 88, y + 2), dark, 2)
+            c.line((124, y, 116, y + 2), dark, 2)
+        return
+    blue, violet = "#2f6f8f", "#6b4f8f"
+    c.shape("arc", (124, 40, 174, 96), blue, start=-70, end=60, width=8)
+    c.poly((70, 95, 74, 62, 88, 52, 94, 95), fur)
+    c.poly((108, 92, 104, 58, 122, 50, 134, 78, 130, 95), violet)
+    c.poly((94, 88, 98, 60, 106, 66, 104, 93), pale)
+    c.poly((78, 30, 74, 4, 95, 18), fur)
+    c.poly((126, 34, 134, 8, 112, 14), blue)
+    c.shape("pieslice", (82, 14, 122, 50), fur, start=100, end=250)
+    c.shape("pieslice", (86, 12, 126, 48), dark, start=-60, end=60)
+    c.disc(93, 31, 5, "#4f8a3a", 5.5)
+    c.disc(116, 40, 3.5, pale, 5)
+    for x, y, colour in ((64, 74, violet), (140, 66, fur), (100, 48, dark), (82, 64, blue), (120, 84, pale), (148, 88, dark)):
+        c.line((x - 9, y, x + 9, y - 5), colour, 4)
+
+
 def storm(c: Canvas, time: float, bolts: bool) -> None:
     """Clouds and rain come over a green hill; the first frame is the start picture, without either."""
     sky = [round(a + (b - a) * time) for a, b in zip((110, 170, 240), (62, 70, 98), strict=True)]
@@ -370,7 +454,7 @@ def storm(c: Canvas, time: float, bolts: bool) -> None:
             c.poly((x, 22, x - 9, 46, x - 2, 46, x - 8, 68, x + 8, 40, x + 1, 40, x + 7, 22), "#fff27a")
 
 
-PICTURES: dict[str, Scene] = {  # a recipe's model -> its scene
+PICTURES: dict[str, Scene] = {  # what a recipe's card says -> its scene
     "Z-Image-Turbo": bicycle,
     "Krea 2 Turbo": knight,
     "Qwen-Image Lightning": bakery,
@@ -379,5 +463,9 @@ PICTURES: dict[str, Scene] = {  # a recipe's model -> its scene
     "Flux.1 dev": street_cafe,
     "SDXL Lightning": sailing_boat,
     "SD3.5 Large Turbo": wizard,
+    "See what it does": bicycle,
+    "In one place only": two_snowmen,
+    "A list of negatives": lambda c, unwanted: living_room(c, unwanted, unwanted),
+    "Half-cancelled style": cat,
 }
-FILMS: dict[str, Film] = {"Wan 2.2 T2V Lightning": train, "Wan 2.2 I2V Lightning": storm}
+FILMS: dict[str, Film] = {"Wan 2.2 T2V Lightning": train, "Wan 2.2 I2V Lightning": storm, "Along a video": arrival}

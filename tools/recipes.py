@@ -56,15 +56,29 @@ class Recipe:
     scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
     core: str = OLDEST_CORE  # the first ComfyUI that knows the model
     note: str = ""
+    name: str = ""  # on its card, where that is not the model's
     sees: bool = False  # with a heat map in the place of the comparison
+    box: tuple[int, int, int, int] | None = None  # where the negative acts: left, top, width, height, in percent
+    scale: float | None = None  # VSF Guidance's, which stands in VSF Prompt's place
+    shots: tuple[tuple[str, str], ...] = ()  # of a video: what each part of it shows, and what must not be in it
+    window: tuple[int, int] = (81, 28)  # frames of a part, and how many it has in common with the next
 
     @property
     def title(self) -> str:
         """The file's and the card's name. ComfyUI shows the cards of a pack in the folder's order, or by name: so the most used
         model comes first. Cards cut a title at some 28 characters."""
-        if self.sees:
-            return f"VSF {1 + len(RECIPES):02} See what it does"
-        return f"VSF {1 + [recipe.model for recipe in RECIPES].index(self.model):02} {self.model}"
+        return f"VSF {1 + [recipe.card for recipe in TEMPLATES].index(self.card):02} {self.card}"
+
+    @property
+    def card(self) -> str:
+        """What its card says behind the number."""
+        return self.name or self.model
+
+    @property
+    def unwanted(self) -> str:
+        """What must not be in it, in a row: no comments, no weights."""
+        lines = "\n".join([self.negative, *(negative for _, negative in self.shots)]).splitlines()
+        return ", ".join(line.partition(":")[0] for line in lines if line and line[0] != "#")
 
     @property
     def checkpoint(self) -> bool:
@@ -252,8 +266,67 @@ RECIPES = (  # the most used model first
 )
 
 
-SEE = dataclasses.replace(RECIPES[0], sees=True)
-"""What the negative does: the most used model with a heat map."""
+BASE = RECIPES[0]  # what a workflow shows that is of no model's own is shown with the most used one
+
+SEE = dataclasses.replace(BASE, name="See what it does", sees=True)
+"""What the negative does: with a heat map."""
+
+PLACE = dataclasses.replace(
+    BASE,
+    name="In one place only",
+    box=(0, 0, 50, 100),
+    positive="photo of two snowmen side by side in a front garden, red scarves, children's sledge, bright winter morning",
+    negative="carrot nose",
+    seed=20251202,
+)
+"""A negative that a mask keeps to one part of the picture."""
+
+SEVERAL = dataclasses.replace(
+    BASE,
+    name="A list of negatives",
+    positive="a cosy living room on Christmas Eve, fireplace, armchair, warm evening light",
+    negative="# one thing a line; what stands behind a # is not read\nfir tree\nstockings:1.5\n# window",
+    seed=20251203,
+)
+"""A list of negatives."""
+
+ALONG = dataclasses.replace(
+    next(recipe for recipe in RECIPES if recipe.model == "Wan 2.2 T2V Lightning"),
+    name="Along a video",
+    positive="",
+    negative="",
+    shots=(
+        (
+            "A steam locomotive pulls a passenger train through a wide snowy valley, the camera follows alongside, low "
+            "morning sun",
+            "smoke plume",
+        ),
+        (
+            "A steam locomotive pulls a passenger train into a small station in the snow and stops, the camera follows "
+            "alongside, low morning sun",
+            "people",
+        ),
+    ),
+    frames=137,  # two windows
+    seed=20251204,
+    core="0.26.0",
+    note="Needs ComfyUI 0.26.0 or newer.\n\nWan 2.2 is two models, the high noise one and the low noise one: each has a Wan "
+    "Context Windows of its own. Set both alike.",
+)
+"""A video whose parts have each its own negative: context windows, and a VSF Conditioning for each."""
+
+AGAINST_ITSELF = dataclasses.replace(
+    BASE,
+    name="Half-cancelled style",
+    positive="oil painting of a sitting cat, thick brush strokes, warm colours, plain background",
+    negative="cat",
+    scale=1.5,
+    seed=20251205,
+)
+"""The same subject as prompt and negative."""
+
+TEMPLATES = (*RECIPES, SEE, PLACE, SEVERAL, ALONG, AGAINST_ITSELF)
+"""Every shipped workflow, as the cards stand."""
 
 
 def recipe_of(model: str) -> Recipe:

@@ -33,6 +33,10 @@ LORA = "vsf_testbed_lora.safetensors"  # testbed_lora.py makes it
 # COMFY_DYNAMICCOMBO_V3: its first value; the choices here bring no further widgets
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 
+WAN = "vsf_testbed_wan.safetensors"  # learned videos of one frame, and draws each of several alike
+WAN_LATENT = 0.36  # what testbed/student.py says of its latents
+FRAMES, WINDOW = 21, (13, 4)  # six frames of the latent; the first four of them, and the last
+
 _FILES = {
     "MODEL": TESTBED_MODELS["diffusion_models"],
     "VAE": TESTBED_MODELS["vae"],
@@ -49,9 +53,11 @@ def twin(workflow: dict) -> dict:
     """The same workflow with the loaders swapped for the testbed's, and nothing else.
 
     A checkpoint loader becomes one loader for each output that is used; the first of them keeps its id and place. A LoRA
-    loader takes the testbed's LoRA. Only for workflows that make pictures: the testbed makes no videos.
+    loader takes the testbed's LoRA. A video is that of the testbed's Wan, whose latents are prepared for its VAE of pictures:
+    each frame of the latent becomes one of the video.
     """
     result = copy.deepcopy(workflow)
+    is_video = any(node["type"] == "CreateVideo" for node in result["nodes"])
     links = {link[0]: link for link in result["links"]}
     for node in [n for n in result["nodes"] if "models" in n["properties"]]:
         if node["type"] == "LoraLoaderModelOnly":
@@ -62,6 +68,7 @@ def twin(workflow: dict) -> dict:
         result["nodes"].remove(node)
         for place, output in enumerate(used):
             kind, widgets = _LOADERS[output["type"]]
+            widgets = [WAN, "default"] if is_video and output["type"] == "MODEL" else widgets
             if place:
                 result["last_node_id"] += 1
             number = result["last_node_id"] if place else node["id"]
@@ -72,7 +79,27 @@ def twin(workflow: dict) -> dict:
             })  # fmt: skip
             for link in output["links"]:
                 links[link][1:3] = [number, 0]
+    for node in [n for n in result["nodes"] if is_video and n["type"] == "VAEDecode"]:
+        _frame_by_frame(result, node)
     return result
+
+
+def _frame_by_frame(workflow: dict, decode: dict) -> None:
+    """Put between a sampler and this VAEDecode what makes a batch of pictures of the testbed's Wan latents."""
+    link = next(link for link in workflow["links"] if link[0] == decode["inputs"][0]["link"])
+    for kind, widgets in (("LatentMultiply", [WAN_LATENT]), ("LatentCutToBatch", ["t", 1])):
+        workflow["last_node_id"] += 1
+        workflow["last_link_id"] += 1
+        number, target = workflow["last_node_id"], workflow["last_link_id"]
+        workflow["nodes"].append(decode | {
+            "id": number, "type": kind, "widgets_values": widgets, "properties": {"Node name for S&R": kind},
+            "inputs": [{"name": "samples", "type": "LATENT", "link": link[0]}],
+            "outputs": [{"name": "LATENT", "type": "LATENT", "links": [target]}],
+        })  # fmt: skip
+        link[3:5] = [number, 0]
+        link = [target, number, 0, decode["id"], 0, "LATENT"]
+        workflow["links"].append(link)
+    decode["inputs"][0]["link"] = link[0]
 
 
 def shrink(recipe: Recipe) -> int:
@@ -100,13 +127,17 @@ def demo(
     recipe: Recipe = BASE,
     **changes: object,
 ) -> dict:
-    """A recipe's twin at the testbed's picture size with words that the testbed knows, its comparison switched on.
+    """A recipe's twin at the testbed's picture size with words that the testbed knows, its comparison switched on. A video is
+    one of few frames, without a LoRA, for which it has none.
 
     ModelSamplingAuraFlow makes a model count time from 0 to 1, and the testbed's counts to 1000 as SD3 does: its place is
     taken by ModelSamplingSD3, which is the same otherwise.
     """
     size = SIZE * shrink(recipe)
-    if recipe.shift:
+    if recipe.video:
+        plain = tuple(dataclasses.replace(expert, lora="") for expert in recipe.experts)
+        changes = {"shift": ("ModelSamplingSD3", 3.0), "experts": plain, "frames": FRAMES, "window": WINDOW, **changes}
+    elif recipe.shift:
         changes = {"shift": ("ModelSamplingSD3", recipe.shift[1]), **changes}
     values = {"positive": pair[0], "negative": pair[1], "seed": seed, "size": (size, size)}
     workflow = build_workflows.build(dataclasses.replace(recipe, **values | changes))

@@ -19,7 +19,7 @@ from cards import Picture, film_card, heat_card, picture_card, testbed_card
 from comfy_server import PACK, PACK_SOURCE, ROOT, ComfyServer
 from demo import without_and_with
 from drawings import FILMS, PICTURES
-from recipes import RECIPES, SEE, Recipe
+from recipes import TEMPLATES, Recipe
 
 DEMO = testbed_workflows.DEMO.stem
 DEMO_PROMPTS, DEMO_NEGATIVE, DEMO_SEED = ("a red car in the center, day", "a blue car in the center, night"), "wheels", 7
@@ -28,10 +28,10 @@ DEMO_PROMPTS, DEMO_NEGATIVE, DEMO_SEED = ("a red car in the center, day", "a blu
 def drawing(recipe: Recipe) -> Picture:
     """A recipe's card."""
     if recipe.sees:
-        return heat_card(recipe.negative, PICTURES[recipe.model])
+        return heat_card(recipe.unwanted, PICTURES[recipe.card])
     if recipe.video:
-        return film_card(recipe.negative, FILMS[recipe.model])
-    return picture_card(recipe.negative, PICTURES[recipe.model])
+        return film_card(recipe.unwanted, FILMS[recipe.card])
+    return picture_card(recipe.unwanted, PICTURES[recipe.card])
 
 
 def demo_card() -> Picture:
@@ -51,12 +51,12 @@ def save(path: Path, picture: Picture) -> None:
 
 def main(beginnings: list[str]) -> int:
     """Make every card that is wanted."""
-    names = [*(recipe.title for recipe in (*RECIPES, SEE)), DEMO]
+    names = [*(recipe.title for recipe in TEMPLATES), DEMO]
     if unused := [word for word in beginnings if not any(name.startswith(word) for name in names)]:
         print(f"no card's name begins with {', '.join(unused)}. There are:", *names, sep="\n    ", file=sys.stderr)
         return 2
     wanted = {name for name in names if not beginnings or name.startswith(tuple(beginnings))}
-    for recipe in (*RECIPES, SEE):
+    for recipe in TEMPLATES:
         if recipe.title in wanted:
             save(build_workflows.WORKFLOWS / f"{recipe.title}.jpg", drawing(recipe))
     if DEMO in wanted:

@@ -19,11 +19,13 @@ Out = tuple[Node, str]
 
 
 class Shape(NamedTuple):
-    """A node type: "name TYPE" of its inputs (a widget's type in lower case) and outputs, and its height on the canvas."""
+    """A node type: "name TYPE" of its inputs (a widget's type in lower case) and outputs, and its height on the canvas.
+    `more`: inputs that a node has in a workflow that uses them."""
 
     inputs: str
     outputs: str
     height: int
+    more: str = ""
 
     def sockets(self) -> list[tuple[str, str]]:
         """Name and type of the inputs that are not widgets."""
@@ -54,8 +56,27 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
     "ModelSamplingAuraFlow": Shape("model MODEL, shift float", "MODEL", 58),
     "ModelSamplingSD3": Shape("model MODEL, shift float", "MODEL", 58),
     "VSFPrompt": Shape(
-        "model MODEL, clip CLIP, prompt string, negative string, strength float", "MODEL, positive CONDITIONING", 340
+        "model MODEL, clip CLIP, prompt string, negative string, strength float",
+        "MODEL, positive CONDITIONING",
+        340,
+        "mask MASK",
     ),
+    "VSFConditioning": Shape("clip CLIP, prompt string, negative string, strength float", "positive CONDITIONING", 214),
+    "VSFGuidance": Shape(
+        "model MODEL, negative CONDITIONING, scale float, bias float, start_percent float, end_percent float", "MODEL", 222
+    ),
+    "VSFTextEncode": Shape("clip CLIP, text string", "CONDITIONING", 150),
+    "CLIPTextEncode": Shape("text string, clip CLIP", "CONDITIONING", 150),
+    "ConditioningCombine": Shape("conditioning_1 CONDITIONING, conditioning_2 CONDITIONING", "CONDITIONING", 46),
+    "WanContextWindowsManual": Shape(
+        "model MODEL, context_length int, context_overlap int, context_schedule combo, context_stride int, "
+        "closed_loop boolean, fuse_method combo, freenoise boolean, retain_first_frame boolean, split_conds_to_windows boolean",
+        "MODEL",
+        274,
+    ),
+    "SolidMask": Shape("value float, width int, height int", "MASK", 106),
+    "MaskComposite": Shape("destination MASK, source MASK, x int, y int, operation combo", "MASK", 126),
+    "MaskPreview": Shape("mask MASK", "", 250),
     "PrimitiveStringMultiline": Shape("value string", "STRING", 150),
     "FluxGuidance": Shape("conditioning CONDITIONING, guidance float", "CONDITIONING", 58),
     "ConditioningZeroOut": Shape("conditioning CONDITIONING", "CONDITIONING", 26),
@@ -165,6 +186,8 @@ class Graph:
         slot, found = next((i, found) for i, found in enumerate(giver["outputs"]) if found["name"] == output)
         if name in SHAPES[target["type"]].widgets():
             target["inputs"].append({"name": name, "type": found["type"], "widget": {"name": name}, "link": None})
+        elif (name, found["type"]) in _pairs(SHAPES[target["type"]].more):
+            target["inputs"].append({"name": name, "type": found["type"], "link": None})
         place = next(i for i, wanted in enumerate(target["inputs"]) if wanted["name"] == name)
         number = len(self.links) + 1
         self.links.append([number, giver["id"], slot, target["id"], place, found["type"]])

@@ -10,13 +10,13 @@ from pathlib import Path
 import blueprint
 import testbed_workflows
 from build_workflows import ROOT, WORKFLOWS, build
-from recipes import RECIPES, SEE
+from recipes import TEMPLATES
 from workflow_graph import dump
 
 
 def files() -> dict[Path, str]:
     """Every file, with its text."""
-    workflows = {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in (*RECIPES, SEE)}
+    workflows = {WORKFLOWS / f"{recipe.title}.json": dump(build(recipe)) for recipe in TEMPLATES}
     return workflows | testbed_workflows.demo_files() | blueprint.files()
 
 

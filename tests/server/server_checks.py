@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from build_workflows import WITH, WITHOUT
 from PIL import Image
-from recipes import RECIPES, Recipe
+from recipes import RECIPES, TEMPLATES, Recipe
 
 
 def title(recipe: Recipe) -> str:
@@ -17,7 +17,7 @@ def title(recipe: Recipe) -> str:
     return recipe.title
 
 
-EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=title)
+EVERY_TEMPLATE = pytest.mark.parametrize("recipe", TEMPLATES, ids=title)
 PICTURE_RECIPES = pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if not recipe.video], ids=title)
 RELEASED = sorted((Path(__file__).resolve().parents[1] / "released").glob("*/workflows/*.json"))
 EVERY_RELEASED = pytest.mark.parametrize("file", RELEASED, ids=lambda file: f"{file.parts[-3]} {file.stem}")

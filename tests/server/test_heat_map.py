@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
-import build_workflows
 import pytest
 import testbed_workflows
-from comfy_server import ComfyServer, PromptRefused
+from comfy_server import ComfyServer
 from frontend import SHOWS_FILE, load, use_renderer
 from frontend import run as press
 from recipes import SEE
-from server_checks import RENDERERS, check_only_models_missing, pixels
+from server_checks import RENDERERS, pixels
 
 
 def demo(**changes: object) -> dict:
@@ -47,15 +45,6 @@ def with_inputs(prompt: dict, kind: str, /, **inputs: object) -> dict:
 @pytest.fixture(scope="module")
 def prompt(object_info: dict) -> dict:
     return testbed_workflows.to_api(demo(steps=4), object_info)
-
-
-def test_the_workflow_wants_its_models_alone(server: ComfyServer, object_info: dict) -> None:
-    workflow = build_workflows.build(SEE)
-    path = build_workflows.WORKFLOWS / f"{SEE.title}.json"
-    assert json.loads(path.read_text(encoding="utf-8")) == workflow, "run tools/write_workflows.py"
-    with pytest.raises(PromptRefused) as refused:
-        server.queue(testbed_workflows.to_api(workflow, object_info))
-    check_only_models_missing(refused.value.node_errors)
 
 
 def test_a_heat_map_that_is_added_later(server: ComfyServer, prompt: dict) -> None:

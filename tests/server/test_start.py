@@ -11,7 +11,7 @@ from pathlib import Path
 import blueprint
 import pytest
 from comfy_server import PACK, PACK_SOURCE, ROOT, SHIPPED, ComfyServer
-from recipes import RECIPES
+from recipes import TEMPLATES
 
 NODES = {  # the public contract: ids, the inputs that are there to stay, in order, and outputs
     "VSFPrompt": (
@@ -31,7 +31,7 @@ NODES = {  # the public contract: ids, the inputs that are there to stay, in ord
     "VSFTextEncode": ([("clip", "CLIP"), ("text", "STRING")], ["CONDITIONING"]),
 }  # fmt: skip
 RANGES = {"scale": (0, 10), "bias": (0, 5), "start_percent": (0, 1), "end_percent": (0, 1)}
-TEMPLATES = {recipe.title for recipe in RECIPES} | {"VSF 11 See what it does"}
+TITLES = {recipe.title for recipe in TEMPLATES}
 TROUBLE = re.compile(
     r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint|Traceback|\[(WARNING|ERROR)\].*vsf",
     re.IGNORECASE,
@@ -89,8 +89,8 @@ def test_docs(server: ComfyServer) -> None:
 
 
 def test_templates_with_thumbnails(server: ComfyServer) -> None:
-    assert set(server.get_json("/api/workflow_templates")[PACK]) == TEMPLATES
-    for title in TEMPLATES:
+    assert set(server.get_json("/api/workflow_templates")[PACK]) == TITLES
+    for title in TITLES:
         address = f"/api/workflow_templates/{PACK}/{title}".replace(" ", "%20")
         assert json.loads(server.get(f"{address}.json"))["version"] == 0.4
         assert server.get(f"{address}.jpg").startswith(b"\xff\xd8\xff"), "not a JPEG"
@@ -149,7 +149,7 @@ def test_shipped_files_alone_under_another_name(tmp_path: Path) -> None:
         check_nodes(server.get_json("/object_info"))
         check_docs(server, folder)
         check_blueprint(server, folder)
-        assert set(server.get_json("/api/workflow_templates")[folder]) == TEMPLATES
+        assert set(server.get_json("/api/workflow_templates")[folder]) == TITLES
         with pytest.raises(urllib.error.HTTPError):
             server.get(f"/extensions/{PACK}/docs/VSFGuidance.md")
 

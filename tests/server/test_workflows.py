@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
 import re
 from importlib import resources
@@ -16,11 +17,11 @@ import testbed_workflows
 import usage
 import write_workflows
 from comfy_server import ComfyServer, PromptRefused, ServerError
-from recipes import RECIPES, SEE, Recipe
+from recipes import AGAINST_ITSELF, ALONG, PLACE, RECIPES, SEVERAL, TEMPLATES, Recipe, recipe_of
 from server_checks import (
     CLIP_LOADERS,
-    EVERY_RECIPE,
     EVERY_RELEASED,
+    EVERY_TEMPLATE,
     LOADERS,
     PICTURE_RECIPES,
     check_only_models_missing,
@@ -50,7 +51,7 @@ def test_file_is_what_the_builder_builds(path: Path) -> None:
 def test_only_template_files_in_workflows() -> None:
     """Every *.json directly in workflows/ becomes a card, and a card needs a .jpg of its name."""
     names = {path.name for path in build_workflows.WORKFLOWS.iterdir()}
-    titles = [recipe.title for recipe in (*RECIPES, SEE)]
+    titles = [recipe.title for recipe in TEMPLATES]
     assert names == {f"{title}.{kind}" for title in titles for kind in ("json", "jpg")}
 
 
@@ -61,11 +62,11 @@ def test_cards_begin_with_the_most_used_model() -> None:
     files = [recipe.experts[0].model.rsplit("/", 1)[1].lower() for recipe in RECIPES]
     found = [next(uses[name] for pattern, (name, _) in usage.MODELS.items() if re.search(pattern, file)) for file in files]
     assert found == sorted(found, reverse=True)
-    assert [recipe.title for recipe in RECIPES] == sorted(recipe.title for recipe in RECIPES)
-    assert max(len(recipe.title) for recipe in RECIPES) <= 28
+    assert [recipe.title for recipe in TEMPLATES] == sorted(recipe.title for recipe in TEMPLATES)
+    assert max(len(recipe.title) for recipe in TEMPLATES) <= 28
 
 
-@EVERY_RECIPE
+@EVERY_TEMPLATE
 def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
     workflow = json.loads((build_workflows.WORKFLOWS / f"{recipe.title}.json").read_text(encoding="utf-8"))
     assert workflow["version"] == 0.4
@@ -73,7 +74,7 @@ def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
     for number, source, out, target, slot, kind in workflow["links"]:
         assert number in nodes[source]["outputs"][out]["links"]
         assert nodes[target]["inputs"][slot]["link"] == number
-        assert nodes[source]["outputs"][out]["type"] == kind == nodes[target]["inputs"][slot]["type"]
+        assert nodes[source]["outputs"][out]["type"] == kind and nodes[target]["inputs"][slot]["type"] in (kind, "*")
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":
             continue
@@ -91,12 +92,11 @@ def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
         assert ("models" in node["properties"]) == (node["type"] in LOADERS)
 
 
-@EVERY_RECIPE
+@EVERY_TEMPLATE
 def test_workflow_validates_up_to_the_missing_models(
     recipe: Recipe, server: ComfyServer, object_info: dict
 ) -> None:
-    """With the comparison and without. For the videos this is all: the testbed has no video model, so that they have no twin to
-    run."""
+    """With the comparison and without. For the video with a start picture this is all: the testbed has no model for it."""
     workflow = build_workflows.build(recipe)
     for which in (workflow, build_workflows.with_comparison(workflow)):
         with pytest.raises(PromptRefused) as refused:
@@ -104,18 +104,21 @@ def test_workflow_validates_up_to_the_missing_models(
         check_only_models_missing(refused.value.node_errors)
 
 
-@EVERY_RECIPE
+GUIDES = {"VSFPrompt", "VSFGuidance", "VSFConditioning"}
+
+
+@EVERY_TEMPLATE
 def test_a_template_makes_one_picture(recipe: Recipe, object_info: dict) -> None:
-    """The comparison is switched off as a whole, and nothing else is: VSF Prompt, its samplers, one node that saves."""
+    """The comparison is switched off as a whole, and nothing else is: a VSF node for each model or part, and one that saves."""
     workflow = build_workflows.build(recipe)
     prompt = testbed_workflows.to_api(workflow, object_info)
     kinds = [node["class_type"] for node in prompt.values()]
     assert sum(kind.startswith("Save") for kind in kinds) == 1
-    assert sum(kind == "VSFPrompt" for kind in kinds) == len(recipe.experts)
+    assert sum(kind in GUIDES for kind in kinds) == (len(recipe.shots) or len(recipe.experts))
     by_id = {node["id"]: node for node in workflow["nodes"]}
     for _, source, _, target, _, _ in workflow["links"]:
         assert by_id[source]["mode"] == 0 or by_id[target]["mode"] == build_workflows.BYPASSED
-    assert {node["mode"] for node in workflow["nodes"]} == {0, build_workflows.BYPASSED}
+    assert {node["mode"] for node in workflow["nodes"]} == {0} | ({build_workflows.BYPASSED} if not recipe.sees else set())
 
 
 def chain(prompt: dict, number: str) -> list[tuple[str, object]]:
@@ -127,7 +130,7 @@ def chain(prompt: dict, number: str) -> list[tuple[str, object]]:
     return [*(chain(prompt, source[0]) if source else []), own]
 
 
-@EVERY_RECIPE
+@pytest.mark.parametrize("recipe", [*RECIPES, PLACE, SEVERAL], ids=lambda recipe: recipe.title)
 def test_the_two_sides_differ_in_vsf_alone(recipe: Recipe, object_info: dict) -> None:
     """Each model goes to both sides by the same way, on one of them through a VSF Prompt of its own."""
     prompt = testbed_workflows.to_api(build_workflows.with_comparison(build_workflows.build(recipe)), object_info)
@@ -322,6 +325,79 @@ def test_a_bad_negative_says_vsf(server: ComfyServer, paper_prompt: dict) -> Non
     with pytest.raises(ServerError, match="VSF: .*start_percent"):
         server.run(changed(paper_prompt, "VSFGuidance", start_percent=0.8, end_percent=0.2))
     check_pair(pictures(server, paper_prompt), 128)
+
+
+def frames_of(file: bytes) -> list[np.ndarray]:
+    """The pictures in a file, one of a PNG."""
+    if file.startswith(b"\x89PNG"):
+        return [pixels(file).astype(int)]
+    av = pytest.importorskip("av")  # ComfyUI brings it
+    return [frame.to_ndarray(format="rgb24").astype(int) for frame in av.open(io.BytesIO(file)).decode(video=0)]
+
+
+def made_by(server: ComfyServer, object_info: dict, twin: dict) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The pictures without a negative and with it."""
+    prompt = testbed_workflows.to_api(twin, object_info)
+    found = {prompt[node]["_meta"]["title"]: frames_of(files[0]) for node, files in server.run(prompt).items()}
+    return found[build_workflows.WITHOUT], found[build_workflows.WITH]
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures' values, of 255."""
+    return float(np.abs(one - other).mean())
+
+
+def test_in_one_place_only(server: ComfyServer, object_info: dict) -> None:
+    """The white box is the left half: the left wheel goes as it does without a mask, and the right one stays."""
+    assert PLACE.box == (0, 0, 50, 100)
+    twins = [testbed_workflows.demo(recipe=recipe) for recipe in (PLACE, dataclasses.replace(PLACE, box=None))]
+    ([without], [masked]), (_, [whole]) = (made_by(server, object_info, twin) for twin in twins)
+    left, right = np.s_[64:, :64], np.s_[64:, 64:]  # of the lower half, where wheels are
+    assert apart(masked[left], whole[left]) < 0.5 * apart(without[left], whole[left])
+    assert apart(masked[right], without[right]) < 0.5 * apart(without[right], whole[right])
+
+
+def test_a_list_of_negatives(server: ComfyServer, object_info: dict) -> None:
+    """The shipped list in the testbed's words: a car loses its wheels to one line, a house its roof to the next, and a tree
+    keeps its apples, which stand behind a #."""
+    words = SEVERAL.negative
+    for shipped, own in (("fir tree", "wheels"), ("stockings", "roof"), ("window", "apples")):
+        assert shipped in words
+        words = words.replace(shipped, own)
+    for number, acts in ((0, True), (1, True), (3, False)):
+        prompt, part = testbed_workflows.PAIRS[number]
+        twins = [testbed_workflows.demo((prompt, text), recipe=SEVERAL) for text in (part, words)]
+        ([without], [single]), (_, [several]) = (made_by(server, object_info, twin) for twin in twins)
+        near, far = (single, without) if acts else (without, single)
+        assert apart(several, near) < 0.85 * min(apart(several, far), apart(single, without)), prompt
+
+
+CAR, WHEELS = testbed_workflows.PAIRS[0]
+
+
+@pytest.mark.parametrize("recipe", [recipe_of("Wan 2.2 T2V Lightning"), ALONG], ids=lambda recipe: recipe.title)
+def test_a_video(recipe: Recipe, server: ComfyServer, object_info: dict) -> None:
+    """The testbed's Wan draws the same car in every frame. One negative acts on all of them; that of the first of two parts on
+    the first frames, less and less, and not on the last."""
+    twin = testbed_workflows.demo((CAR, WHEELS), recipe=recipe, shots=((CAR, WHEELS), (CAR, "")) if recipe.shots else ())
+    without, found = made_by(server, object_info, twin)
+    changed = [apart(one, other) for one, other in zip(without, found, strict=True)]
+    assert len(changed) == 6
+    if recipe.shots:
+        assert min(changed[:2]) > 2 * max(changed[-2:]) and changed[:5] == sorted(changed[:5], reverse=True)
+    else:
+        assert max(changed) < 1.5 * min(changed)
+
+
+def test_the_same_subject_as_prompt_and_negative(server: ComfyServer, object_info: dict) -> None:
+    """In the paper's form: something is left of the car, and it is another. At scale 0 it is the car, bit for bit."""
+    words = (CAR, "car")
+    ([without], [torn]), (_, [off]) = (
+        made_by(server, object_info, testbed_workflows.demo(words, recipe=AGAINST_ITSELF, scale=scale))
+        for scale in (AGAINST_ITSELF.scale, 0.0)
+    )
+    assert (off == without).all()
+    assert apart(torn, without) > 2 and torn.std() > 10
 
 
 def upper_half(black: bool = False) -> dict:
