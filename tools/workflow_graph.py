@@ -61,7 +61,7 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
         340,
         "mask MASK",
     ),
-    "VSFConditioning": Shape("clip CLIP, prompt string, negative string, strength float", "positive CONDITIONING", 214),
+    "VSFConditioning": Shape("clip CLIP, prompt string, negative string, strength float", "positive CONDITIONING", 250),
     "VSFGuidance": Shape(
         "model MODEL, negative CONDITIONING, scale float, bias float, start_percent float, end_percent float", "MODEL", 222
     ),
