@@ -66,6 +66,7 @@ def over_time(name: str, strength: float, curve: Any) -> tuple[float, Curve | No
 
 def in_range(name: str, value: Any, most: float) -> float:
     """The value of a setting. Raises ValueError, for the user to read, for what is no number from 0 to `most`."""
-    if not isinstance(value, Real) or not 0.0 <= value <= most:  # NaN is neither
+    # NaN is neither; typeshed's Real has no order
+    if not isinstance(value, Real) or not 0.0 <= value <= most:  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"VSF: set `{name}` between 0 and {most:g}. Expected a number in that range, found {value!r}.")
     return float(value)

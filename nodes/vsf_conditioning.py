@@ -1,4 +1,6 @@
 """VSF Conditioning: a prompt that brings its own negatives with it, for one region or part of the sampling."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from comfy_api.latest import io

@@ -1,4 +1,6 @@
 """VSF Contrast: VSF Prompt's rule for prompts that other nodes encode (vsf_core/contrast.py)."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from dataclasses import replace

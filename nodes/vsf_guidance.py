@@ -1,4 +1,6 @@
 """VSF Guidance: a negative prompt inside attention (Value Sign Flip, arXiv 2508.10931)."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from dataclasses import replace

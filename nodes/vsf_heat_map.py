@@ -1,4 +1,6 @@
 """VSF Heat Map: where the picture was pushed away from the negatives, and how far (nodes/glue/sampling/seen.py)."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from comfy_api.latest import io, ui

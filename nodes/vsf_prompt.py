@@ -1,4 +1,6 @@
 """VSF Prompt: a prompt and what must not be in the picture, in one node (vsf_core/contrast.py)."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from dataclasses import replace

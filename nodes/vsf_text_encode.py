@@ -1,4 +1,6 @@
 """VSF Text Encode: a prompt without the padding that text encoders add."""
+# ComfyUI calls `execute` by the names of a node's inputs
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 import logging

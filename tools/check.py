@@ -9,7 +9,6 @@ Its tools (TOOLS) lie in an environment of their own in the cache folder, beside
 """
 from __future__ import annotations
 
-import collections
 import json
 import os
 import re
@@ -33,18 +32,17 @@ GLUE_TESTS = ("tests/glue", "tests/nodes", "tests/families/test_families.py::tes
 def setup() -> None:
     """The tools in their environment, with .venv's packages and ComfyUI in sight."""
     stamp = HOME / "tools.json"
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == list(TOOLS):
-        return
-    shutil.rmtree(HOME, ignore_errors=True)
-    venv.create(HOME, with_pip=True)
     python = BIN / PYTHON.name
-    run([str(python), "-m", "pip", "--disable-pip-version-check", "install", *TOOLS], "the tools of dev.py check",
-        env=clean_env())
+    if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != list(TOOLS):
+        shutil.rmtree(HOME, ignore_errors=True)
+        venv.create(HOME, with_pip=True)
+        run([str(python), "-m", "pip", "--disable-pip-version-check", "install", *TOOLS], "the tools of dev.py check",
+            env=clean_env())
+        stamp.write_text(json.dumps(TOOLS), encoding="utf-8")
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own, packages = (subprocess.run([str(p), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
                      for p in (python, PYTHON))
-    Path(own, "vsf.pth").write_text(f"{packages}\n{os.environ['COMFYUI_PATH']}\n", encoding="utf-8")
-    stamp.write_text(json.dumps(TOOLS), encoding="utf-8")
+    Path(own, "vsf.pth").write_text(f"{packages}\n{os.environ['COMFYUI_PATH']}\n", encoding="utf-8")  # this clone's
 
 
 def tool(name: str) -> str:
@@ -80,56 +78,40 @@ def coverage() -> list[str]:
     return lines
 
 
-def mutation(*patterns: str) -> list[str]:
-    """mutmut over vsf_core, on a copy in the cache folder that is named as the tests import it. What was found of a function
-    that has not changed since is kept."""
+def mutation(*words: str) -> list[str]:
+    """tools/mutants.py over vsf_core, on a copy in the cache folder that is named as the tests import it."""
     work = HOME / "mutation"
-    pack = work / "vsf_pack"
-    shutil.rmtree(pack, ignore_errors=True)
-    ignore = shutil.ignore_patterns("__pycache__")
-    for part in ("vsf_core", "nodes", "tests/core", "tests/helpers"):
-        shutil.copytree(ROOT / part, pack / part, ignore=ignore)
-    for part in ("__init__.py", "tests/conftest.py"):
-        shutil.copy(ROOT / part, pack / part)
-    (work / "pyproject.toml").write_text(f"""
+    parts = [ROOT / "__init__.py", ROOT / "tests" / "conftest.py", *(
+        path for part in ("vsf_core", "nodes", "tests/core", "tests/helpers") for path in (ROOT / part).rglob("*.py"))]
+    copies = {work / "vsf_pack" / path.relative_to(ROOT): path for path in parts}
+    for copy in {*(work / "vsf_pack").rglob("*.py"), *copies}:  # what has not changed stays, and what mutmut has made of it
+        if copy in copies and copy.is_file() and copy.read_bytes() == copies[copy].read_bytes():
+            continue
+        copy.unlink(missing_ok=True)
+        (work / "mutants" / copy.relative_to(work)).unlink(missing_ok=True)
+        if copy in copies:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(copies[copy].read_bytes())
+    (work / "pyproject.toml").write_text("""
 [tool.mutmut]
 source_paths = ["vsf_pack"]
 only_mutate = ["vsf_pack/vsf_core/*"]
-pytest_add_cli_args_test_selection = ["vsf_pack/tests/core"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-k", "not {' and not '.join(NO_MUTATION_TESTS)}"]
+do_not_mutate_patterns = ["log\\\\.debug"]
 [tool.pytest.ini_options]
 addopts = ["--import-mode=importlib"]
 """, encoding="utf-8")
+    (work / "tests.json").write_text(json.dumps(["vsf_pack/tests/core", "-p", "no:cacheprovider", "-p", "no:xdist", "-p",
+                                                 "no:timeout", "-k", f"not {' and not '.join(NO_MUTATION_TESTS)}"]))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "VSF_EXAMPLES": "40"}
-    command = [tool("mutmut"), "run", "--max-children", os.environ.get("VSF_CHILDREN", "2"), *patterns]
-    done = subprocess.run(command, cwd=work, check=False, env=environment)
-    if done.returncode:
-        say(f"mutmut ended early ({done.returncode}); the same command goes on from there")
-    return survivors(work)
+    found = work / "found.txt"
+    found.unlink(missing_ok=True)
+    subprocess.run([tool(PYTHON.stem), str(ROOT / "tools" / "mutants.py"), str(work), str(EQUIVALENT), *words], cwd=work,
+                   check=False, env=environment)
+    return [found.read_text(encoding="utf-8") if found.is_file() else
+            "mutation testing ended early; the same command goes on from there"]
 
 
 NO_MUTATION_TESTS = ("ranks", "cuda", "compile")  # they start processes, need a GPU, take a minute each
-
-
-def survivors(work: Path) -> list[str]:
-    """What the tests did not see, beside what is known to be equivalent (EQUIVALENT)."""
-    known = set(re.findall(r"^- (.*)\n\+ (.*)$", EQUIVALENT.read_text(encoding="utf-8"), re.MULTILINE))
-    counts: collections.Counter[str] = collections.Counter()
-    for meta in sorted(work.glob("mutants/vsf_pack/vsf_core/*.meta")):
-        for name, code in json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"].items():
-            if code not in (0, 33):  # mutmut's: 0 survived, 33 no test reaches it, None not run
-                counts["not run" if code is None else "killed"] += 1
-                continue
-            shown = subprocess.run([tool("mutmut"), "show", name], cwd=work, check=False, capture_output=True, text=True).stdout
-            change = tuple(" ".join(line[1:].strip() for line in shown.splitlines() if re.match(f"{sign}(?!{sign})", line))
-                           for sign in (r"\-", r"\+"))
-            kind = "equivalent" if change in known else "survived"
-            counts[kind] += 1
-            if kind == "survived":
-                say(f"{kind}: {name}\n- {change[0]}\n+ {change[1]}")
-    killed, judged = counts["killed"], counts["killed"] + counts["survived"]
-    return [f"mutmut on vsf_core by tests/core: {killed} of {judged} killed ({killed / max(judged, 1):.1%}), "
-            f"{counts['equivalent']} more are equivalent, {counts['not run']} not run"]
 
 
 def main(arguments: list[str]) -> int:

@@ -6,8 +6,8 @@ z: (B, H, Lq, D) in q's dtype, and lse: (B, H, Lq), natural logarithm, fp32 (fp6
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,12 @@ from torch.backends import cuda
 log = logging.getLogger("vsf")
 aten = torch.ops.aten
 
-LSEKernel = Callable[[Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+
+class LSEKernel(Protocol):
+    """A function of this module that attends."""
+    __name__: str
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 def _dense_rows(*tensors: Tensor) -> list[Tensor]:

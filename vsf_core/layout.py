@@ -26,6 +26,12 @@ class Segment:
     role: Role
     length: int | None
 
+    @property
+    def tokens(self) -> int:
+        """The length of one that is not open."""
+        assert self.length is not None
+        return self.length
+
 
 @dataclass(frozen=True)
 class Negative:

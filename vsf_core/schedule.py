@@ -142,7 +142,7 @@ class Blocks:
         return frozenset(range(round(total * self.third / 3), round(total * (self.third + 1) / 3)))
 
 
-def read_blocks(text: str) -> Blocks | None:
+def read_blocks(text: object) -> Blocks | None:
     """Blocks from the name of a third or from numbers, `0-5, 8`; None for all, an empty text. Raises ValueError, for the user
     to read, that shows the part which is none."""
     name = " ".join(text.lower().split()) if isinstance(text, str) else None

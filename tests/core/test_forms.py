@@ -377,6 +377,20 @@ def test_text_refiner_keeps_prompts_apart():
         torch.testing.assert_close(out, expected)
 
 
+def test_segments_without_tokens_are_not_there():
+    layout = Layout((Segment("B", 0), Segment(0, 3), Segment("P", 4), Segment("B", 0), Segment("I", None)), FRONT.negatives)
+    assert layout.key_spans(15) == FRONT.key_spans(15) == [(0, slice(0, 3)), ("P", slice(3, 7)), ("I", slice(7, 15))]
+    q, k, v = qkv(15)
+    assert torch.equal(vsf_attention_merged(q, k, v, layout, cpu_flash), vsf_attention_merged(q, k, v, FRONT, cpu_flash))
+    assert torch.equal(vsf_attention_concatenated(q, k, v, layout, sdpa), vsf_attention_concatenated(q, k, v, FRONT, sdpa))
+
+
+def test_an_open_segment_has_no_length_of_its_own():
+    assert [s.tokens for s in FRONT.segments[:2]] == [3, 4]
+    with pytest.raises(AssertionError):
+        _ = FRONT.segments[2].tokens
+
+
 def test_which_calls_a_layout_fits():
     assert CROSS.fits(9, 10)
     assert not CROSS.fits(9, 11)

@@ -1,4 +1,4 @@
-"""Curves of a negative's strength: their texts, and their values by noise level."""
+"""Curves of a negative's strength: their texts, and their values by noise level; blocks and their texts."""
 import functools
 import math
 
@@ -8,7 +8,7 @@ import times
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vsf_pack.vsf_core.schedule import SHAPES, Curve, by_sigma, read_curve
+from vsf_pack.vsf_core.schedule import SHAPES, Blocks, Curve, by_sigma, read_blocks, read_curve
 
 
 @pytest.mark.parametrize(("text", "values"), [  # at 0, 0.25, 0.5, 0.75, 1
@@ -87,3 +87,36 @@ def test_any_points(points):
     for (t0, f0), (t1, f1) in zip(points, points[1:], strict=False):
         assert min(f0, f1) - 1e-9 <= curve.at((t0 + t1) / 2) <= max(f0, f1) + 1e-9
         assert math.isclose(curve.at(t0), f0) and math.isclose(curve.at(t1), f1)
+
+
+@pytest.mark.parametrize(("text", "found"), [("", None), (" All ", None), ("first third", Blocks(0)),
+                                             ("Middle  third", Blocks(1)),
+                                             ("0-2, 8", Blocks(numbers=frozenset({0, 1, 2, 8}))),
+                                             ("3", Blocks(numbers=frozenset({3})))])
+def test_texts_of_blocks(text, found):
+    assert read_blocks(text) == found
+
+
+@pytest.mark.parametrize(("text", "found"), [("second third", '"second third"'), ("5-2", '"5-2"'), ("1,,2", '""'),
+                                             ("-1", '"-1"'), (3, "int"), ("1.5", '"1.5"')])
+def test_texts_that_are_no_blocks(text, found):
+    with pytest.raises(ValueError, match=f"VSF: leave `blocks` empty for all, .*found {found}"):
+        read_blocks(text)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 19, 57])
+def test_thirds_are_all_blocks_once(total):
+    numbers = [n for third in range(3) for n in sorted(Blocks(third).of(total))]
+    assert numbers == list(range(total))
+
+
+def test_numbers_are_what_they_are():
+    numbers = frozenset({0, 3, 8})
+    assert Blocks(numbers=numbers).of(5) == numbers
+
+
+def test_a_curve_moves_whole():
+    by_level = by_sigma(read_curve("fade out"), samplings()["Flux"].percent_to_sigma)
+    moved = by_level.to(torch.device("meta"))
+    assert (moved.levels.device.type, moved.factors.device.type) == ("meta", "meta")
+    assert all(map(torch.equal, by_level.to(torch.device("cpu")), by_level))

@@ -21,7 +21,6 @@ from vsf_pack.nodes.glue.sampling.seen import recorded
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
 from vsf_pack.vsf_core.dense import vsf_attention_dense
-from vsf_pack.vsf_core.schedule import Blocks, read_blocks
 
 from nodes import ControlNetApply
 
@@ -45,27 +44,6 @@ def rule(request):
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a.double() - b.double()).norm() / b.double().norm()).item()
-
-
-@pytest.mark.parametrize(("text", "found"), [("", None), (" All ", None), ("first third", Blocks(0)),
-                                             ("Middle  third", Blocks(1)),
-                                             ("0-2, 8", Blocks(numbers=frozenset({0, 1, 2, 8}))),
-                                             ("3", Blocks(numbers=frozenset({3})))])
-def test_texts(text, found):
-    assert read_blocks(text) == found
-
-
-@pytest.mark.parametrize(("text", "found"), [("second third", '"second third"'), ("5-2", '"5-2"'), ("1,,2", '""'),
-                                             ("-1", '"-1"'), (3, "int"), ("1.5", '"1.5"')])
-def test_texts_that_are_none(text, found):
-    with pytest.raises(ValueError, match=f"VSF: leave `blocks` empty for all, .*found {found}"):
-        read_blocks(text)
-
-
-@pytest.mark.parametrize("total", [1, 2, 3, 19, 57])
-def test_thirds_are_all_blocks_once(total):
-    numbers = [n for third in range(3) for n in sorted(Blocks(third).of(total))]
-    assert numbers == list(range(total))
 
 
 class Dense(VSFAttention):

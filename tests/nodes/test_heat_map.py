@@ -13,7 +13,6 @@ from vsf_pack.nodes.glue.sampling import seen
 from vsf_pack.nodes.glue.sampling.drawn import AVERAGE, EACH_STEP, draw, frame_of
 from vsf_pack.nodes.glue.sampling.patch import KEY
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
-from vsf_pack.vsf_core.heat import colours, table
 
 import nodes
 
@@ -161,19 +160,3 @@ def test_pictures_of_another_number_are_refused():
     model = guided(2)
     with pytest.raises(ValueError, match="^VSF: connect the decoded picture of this very `latent`"):
         shown(model, sampled(model, batch=2), image=torch.zeros(3, 8, 8, 3))
-
-
-def test_colours_grow_lighter_evenly():
-    """Within sRGB; lightness by Oklab's published way back."""
-    rgb = table().double()
-    assert rgb.shape == (256, 3) and rgb.min() >= 0 and rgb.max() <= 1
-    light = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_cones = torch.tensor([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
-                             [0.0883024619, 0.2817188376, 0.6299787005]], dtype=torch.float64)
-    of_cones = torch.tensor([0.2104542553, 0.7936177850, -0.0040720468], dtype=torch.float64)
-    lightness = (light @ to_cones.mT) ** (1 / 3) @ of_cones
-    torch.testing.assert_close(lightness, torch.linspace(0.13, 0.96, 256, dtype=torch.float64), atol=1e-3, rtol=0)
-
-
-def test_colours_of_numbers():
-    assert torch.equal(colours(torch.tensor([[-1.0, 0.0], [1.0, 2.0]])), table()[[0, 0, 255, 255]].view(2, 2, 3))

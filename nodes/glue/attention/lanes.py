@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.layout import Layout
+from .compiling import not_compiled
 
 Lane = dict[Any, tuple[Tensor, Tensor]]
 """A block's index, as the model tells it -> keys and values of one negative's words there, (B, H, LN, D) each."""
@@ -26,11 +27,11 @@ class LaneLayout(Layout):
 
     def fits(self, queries: int, keys: int) -> bool:
         """Of the model's own call, which has no lanes."""
-        own = sum(s.length for s in self.segments if not isinstance(s.role, int))
-        return keys == own and queries == sum(s.length for s in self.queries)
+        own = sum(s.tokens for s in self.segments if not isinstance(s.role, int))
+        assert self.queries is not None
+        return keys == own and queries == sum(s.tokens for s in self.queries)
 
-    # not compiled: TorchCompileModel drops the guards on transformer_options, and blocks of the same code would share a lane
-    @torch.compiler.disable
+    @not_compiled  # blocks of the same code would share a lane
     def with_lanes(self, k: Tensor, v: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Keys and values of a call, (B, H, L, D), with each lane's behind them."""
         lanes = [lane[options["block_index"]] for lane in self.lanes]

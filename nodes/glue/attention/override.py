@@ -23,6 +23,7 @@ from ....vsf_core.forms import (
 from ....vsf_core.layout import Layout, Negative
 from . import backends
 from .backends import IGNORES, REFUSES, NotPyTorchs, attend_with_lse, name_of
+from .compiling import not_compiled
 from .lanes import LaneLayout, split_heads
 from .notes import note
 from .regions import CallRegions, of_rows
@@ -98,27 +99,28 @@ class VSFAttention:
                 noted.clear()
                 attend_lse = self._with_lse(layout, func, q, k, v, mask, attend, kwargs)
                 out = join(layout, q, k, v, mask, attend, attend_lse)
-            if noted:
+            if noted and self.ticket is not None:
                 note(torch.cat(noted, dim=-1), self.ticket)
             if self.calls == 1 and not torch.compiler.is_compiling():
                 self._tell(layout, func, q, attend_lse, kwargs)
             return out
-        out = joined(q, k, v, mask, layout) if self.acting is None else self._by_rows(layout, q, k, v, mask, attend, joined)
+        out = (joined(q, k, v, mask, layout) if self.acting is None
+               else self._by_rows(self.acting, layout, q, k, v, mask, attend, joined))
         return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
 
-    @torch.compiler.disable  # a block's number would be a constant of its compiled code
+    @not_compiled  # a block's number would be a constant
     def _in_this_block(self, layout: Layout) -> Layout:
         """The layout with the negatives at rest that do not act in this block."""
         block = self.block_of(self.calls - 1)
         return replace(layout, resting=frozenset(c for c, blocks in enumerate(self.blocks)
                                                  if blocks is not None and block not in blocks))
 
-    def _by_rows(self, layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attend: Attention,
-                 joined: Callable[..., Tensor]) -> Tensor:
+    def _by_rows(self, acting: Sequence[bool], layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                 attend: Attention, joined: Callable[..., Tensor]) -> Tensor:
         """Attention of a batch in which negatives act on some rows alone; the others are as without us."""
         z, without = torch.empty_like(q), functools.partial(attention_without_negatives, attend=attend)
         for acts, attention in ((True, joined), (False, without)):
-            rows = [i for i, row in enumerate(self.acting) if row is acts]
+            rows = [i for i, row in enumerate(acting) if row is acts]
             own = mask if mask is None or mask.ndim < 3 or len(mask) == 1 else mask[rows]
             z[rows] = attention(q[rows], k[rows], v[rows], mask=own, layout=of_rows(layout, rows))
         return z
@@ -152,7 +154,7 @@ class VSFAttention:
         return None
 
     def _with_lse(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-                  attend: Attention, options: dict[str, Any]) -> LSEAttention | None:
+                  attend: Attention, options: dict[str, Any]) -> functools.partial[tuple[Tensor, Tensor]] | None:
         """The attention of the merged form, or None for the concatenated one.
 
         A backend or an override that the user chose is kept. It tells no log-sum-exp through ComfyUI, but where it comes down
@@ -161,7 +163,9 @@ class VSFAttention:
         PyTorch's takes the whole call, with the model's attention over P and I: without the log-sum-exp of that one there is
         nothing to merge with. They are a region, for which each query would need a mask row of its own, and that mask.
         """
-        is_pytorch = func is comfy_attention.attention_pytorch.__wrapped__ and self.previous is None
+        # ComfyUI's decorator, functools.wraps, has put it there
+        unwrapped = comfy_attention.attention_pytorch.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+        is_pytorch = func is unwrapped and self.previous is None
         if mask is None and (is_pytorch or self._may_be_pytorch(func, q, k)):
             kernel = find_lse_kernel(q, k, v)
             if kernel is not None:
@@ -228,8 +232,8 @@ class VSFAttention:
         return lambda q, k, v, mask: self._base(func, q, k, v, 1, mask=mask, attn_precision=None, skip_reshape=True,
                                                 skip_output_reshape=True, **options)
 
-    def _tell(self, layout: Layout, func: Callable[..., Tensor], q: Tensor, attend_lse: LSEAttention | None,
-              options: dict[str, Any]) -> None:
+    def _tell(self, layout: Layout, func: Callable[..., Tensor], q: Tensor,
+              attend_lse: functools.partial[tuple[Tensor, Tensor]] | None, options: dict[str, Any]) -> None:
         """In the log: the form, at each call of the model; and once, that a sparse attention of another node runs densely."""
         name = name_of(self.previous or func)
         kernel = None if attend_lse is None else attend_lse.keywords.get("kernel", attend_lse.func)

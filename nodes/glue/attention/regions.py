@@ -21,6 +21,7 @@ from torch.nn.functional import avg_pool3d, pad
 
 from ....vsf_core.areas import Sizes, resized
 from ....vsf_core.layout import Layout
+from .compiling import not_compiled
 
 
 class RegionsCond(comfy.conds.CONDRegular):
@@ -32,9 +33,10 @@ class RegionsCond(comfy.conds.CONDRegular):
     def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **kwargs: Any) -> RegionsCond:
         """The part in an area: sizes along the latent's last axes, then where it begins. One row stays one for all."""
         m = self.cond
-        axes = len(area) // 2 if area is not None else 0
-        for i in range(axes):
-            m = m.narrow(2 + i, area[axes + i], area[i])
+        if area is not None:
+            axes = len(area) // 2
+            for i in range(axes):
+                m = m.narrow(2 + i, area[axes + i], area[i])
         if len(m) > 1:
             m = m[torch.arange(batch_size) % len(m)] if len(m) != batch_size else m
         made = self._copy_with(m)
@@ -125,7 +127,7 @@ class CallRegions:
         is_part = m.untyped_storage().data_ptr() == run.m.untyped_storage().data_ptr()
         self.known = run.known if is_part else {}  # a window of frames is a copy, made in each step
 
-    @torch.compiler.disable  # TorchCompileModel drops the guards on what stands in transformer_options
+    @not_compiled
     def of(self, layout: Layout, tokens: int, options: dict[str, Any]) -> Layout:
         """The layout with the regions of its negatives. tokens: the image's, among its queries."""
         grid = self.picture(tokens, options)
@@ -133,7 +135,7 @@ class CallRegions:
                           for n, r in zip(layout.negatives, self.which, strict=True))
         return replace(layout, negatives=negatives)
 
-    def _of(self, region: int, grid: Grid, tokens: int) -> Tensor:
+    def _of(self, region: int, grid: Grid | None, tokens: int) -> Tensor:
         key = (region, grid, tokens, self.m.storage_offset(), self.m.shape, self.m.stride(), self.device)
         if key not in self.known:
             m = self.m[:, region]

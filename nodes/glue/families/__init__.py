@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from ....vsf_core.layout import Context, Layout, Negative, Segment
 from ..attention.positions import Positions, taken_by
 from ..reading.conditioning import NegativePrompt
+from ..reading.contexts import ContextPrompt
 from . import unknown
 
 # class of BaseModel.diffusion_model -> (adapter module, what users call it)
@@ -128,8 +129,8 @@ class ModelCall:
         words = self.words.get(name)
         if words is None:
             return [Segment("P", length)]
-        roles = ["P" if word else "B" for word in words.tolist()[:length]] + ["B"] * (length - len(words))
-        return [Segment(role, len(list(run))) for role, run in groupby(roles)]
+        are_words = [*words.tolist()[:length], *[False] * (length - len(words))]
+        return [Segment("P" if is_word else "B", len(list(run))) for is_word, run in groupby(are_words)]
 
     def words_span(self) -> tuple[int, int]:
         """Where the prompt's words begin and end, for models in which they adjoin."""
@@ -142,6 +143,10 @@ class ModelCall:
         first, last = self.words_span()
         return torch.cat([self.context[:, :first], tokens, self.context[:, last:]], dim=1), first
 
+    @property
+    def has_text(self) -> bool:
+        return self.conds.get(self.text_key) is not None
+
     def is_context(self, c: int) -> bool:
         """Whether negative c acts by the context rule: its tokens stand where the prompt's would."""
         return isinstance(self.settings[c], Context)
@@ -153,9 +158,9 @@ class ModelCall:
             self.positions = Positions(taken_by(prompt, self.words.get(TEXT), list(zip(lanes, kinds, strict=True))))
 
     @property
-    def context(self) -> Tensor | None:
-        """The text, (B, LP, C)."""
-        return self.conds.get(self.text_key)
+    def context(self) -> Tensor:
+        """The text, (B, LP, C): there is no call of ours without (`has_text`)."""
+        return self.conds[self.text_key]
 
     @context.setter
     def context(self, text: Tensor) -> None:
@@ -181,9 +186,11 @@ class Family(Protocol):
     picture_start    (call, tokens, own) -> where the `own` tokens of the picture itself begin among so many image tokens, where
                      it is not the first; None for an attention of something else
     """
+    __name__: str
 
     def lengthen(self, call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
         """Put each negative's tokens, (B, LN, C), into the call; return how each kind of attention then looks."""
+        ...
 
 
 def text_key(family: Family) -> str:
@@ -193,16 +200,17 @@ def text_key(family: Family) -> str:
 
 def object_patches(family: Family, base_model: Any) -> dict[str, Callable[[Any], Any]]:
     """The family's patches for this model; `*` in a path stands for every index of the list there."""
-    own = family.object_patches(base_model) if hasattr(family, "object_patches") else getattr(family, "OBJECT_PATCHES", {})
+    make = getattr(family, "object_patches", None)
+    own = getattr(family, "OBJECT_PATCHES", {}) if make is None else make(base_model)
     found = {}
-    for path, make in own.items():
+    for path, patch in own.items():
         before, star, after = path.partition("*")
         indices = range(len(attrgetter(before.rstrip("."))(base_model))) if star else [""]
-        found.update({f"{before}{i}{after}": make for i in indices})
+        found.update({f"{before}{i}{after}": patch for i in indices})
     return found
 
 
-def plain_tokens(base_model: Any, prompt: NegativePrompt) -> Encoded:
+def plain_tokens(base_model: Any, prompt: NegativePrompt | ContextPrompt) -> Encoded:
     """The default `encode`: the text encoder's output goes to the model as it is."""
     return {TEXT: prompt.tokens}
 
@@ -212,10 +220,12 @@ def find_family(base_model: Any) -> Family:
     model = base_model.diffusion_model
     model = getattr(model, "_orig_mod", model)  # torch.compile's shell
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    reason, family = REFUSED.get(name), None
+    reason: str | None = REFUSED.get(name)
+    family: Family | None = None
     if name in FAMILIES:
-        family = importlib.import_module(f".{FAMILIES[name][0]}", __package__)
-        reason = family.refuse(base_model) if hasattr(family, "refuse") else None
+        module = importlib.import_module(f".{FAMILIES[name][0]}", __package__)
+        reason = module.refuse(base_model) if hasattr(module, "refuse") else None
+        family = cast(Family, module)
     if family is None or reason:
         raise ValueError(unknown.message(base_model, model, FAMILIES, reason))
     return family

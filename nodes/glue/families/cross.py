@@ -61,7 +61,7 @@ def beside(replace: Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]) 
         attention = partial(optimized_attention, q, heads=extra["n_heads"], attn_precision=extra["attn_precision"],
                             transformer_options=extra)
         with_negatives = attention(k, v)
-        prompt = sum(s.length for s in expected.segments if not isinstance(s.role, int))
+        prompt = sum(s.tokens for s in expected.segments if not isinstance(s.role, int))
         k, v = (t[:, :prompt] for t in (k, v))
         return replace(q, k, v, extra) + with_negatives - attention(k, v)
     return attend

@@ -40,8 +40,8 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
 
 def words(ids: Tensor, length: int) -> list[Segment]:
     """The first `length` tokens of (B, T): words, and what the model's vision makes of references."""
-    roles = ("I" if token == IMAGE_TOKEN_ID else "P" for token in ids[0, :length].tolist())
-    return [Segment(role, len(list(run))) for role, run in groupby(roles)]
+    seen = (token == IMAGE_TOKEN_ID for token in ids[0, :length].tolist())
+    return [Segment("I" if is_seen else "P", len(list(run))) for is_seen, run in groupby(seen)]
 
 
 def lane(call: ModelCall, c: int) -> Lane:

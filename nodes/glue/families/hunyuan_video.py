@@ -31,7 +31,7 @@ def refine_apart(refine: Callable[..., Tensor], options: dict[str, Any], x: Tens
     def refined(text: Tensor, first: int, last: int) -> Tensor:
         own, length = mask, text.shape[1]
         if own is not None:
-            own = torch.cat([mask[:, :first], mask.new_ones(len(mask), length), mask[:, last:]], dim=1)
+            own = torch.cat([own[:, :first], own.new_ones(len(own), length), own[:, last:]], dim=1)
         text = torch.cat([positive[:, :first], text, positive[:, last:]], dim=1)
         return refine(text, timesteps, own, **kwargs)[:, first:first + length]
     parts = [refine(n, timesteps, None, **kwargs) if span is None else refined(n, *span)
@@ -51,7 +51,7 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     places = [call.words_span() if call.is_context(c) else None for c in range(len(tokens))]
     call.options[LENGTHS] = lengths, places
     if call.conds.get("guiding_frame_index") is not None:
-        start = sum(s.length for s in before)
+        start = sum(s.tokens for s in before)
         lanes = [(n, None if span is None else start + span[0]) for n, span in zip(lengths, places, strict=True)]
         keep_first_frame(call, start, lanes, len(model.single_blocks))
     return [Layout((*before, *prepend_text(call, tokens), *after, Segment("I", None)), negatives)]

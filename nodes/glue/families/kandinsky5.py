@@ -39,6 +39,6 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     start = call.words_span()[0]
     prompt, first, *others = [(start if c > 0 and call.is_context(c - 1) else at, length) for c, (at, length)
                               in enumerate(zip(accumulate(lengths[:-1], initial=0), lengths, strict=True))]
-    repeats = next(s.length for s in cross.segments if s.role == 0) // first[1]  # each with the same numbers
+    repeats = next(s.tokens for s in cross.segments if s.role == 0) // first[1]  # each with the same numbers
     call.options[NUMBERS] = (prompt, *[first] * repeats, *others)
     return [cross, Layout(cross.segments, cross.negatives)]

@@ -29,7 +29,7 @@ def read(call: ModelCall, sequence: Sequence[Segment], own_options: dict[str, An
     """
     model = call.base_model.diffusion_model
     layout = Layout(tuple(sequence), ())
-    length = sum(s.length for s in sequence)
+    length = sum(s.tokens for s in sequence)
     words = [s for role, s in layout.key_spans(length) if role == "P"]
     reader = PromptReader(length, words, call.transformer_options.get(OVERRIDE))
     options = {k: v for k, v in call.transformer_options.items() if k not in OTHERS} | own_options
@@ -49,9 +49,10 @@ class PromptReader:
 
     def __call__(self, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any,
                  skip_reshape: bool = False, **kwargs: Any) -> Tensor:
-        seen = (k, v) if skip_reshape else tuple(split_heads(t, q.shape[-1] // heads) for t in (k, v))
-        if seen[0].shape[-2] == self.length:
-            self.lane[kwargs["transformer_options"]["block_index"]] = tuple(take(t, self.words).clone() for t in seen)
+        keys, values = (k, v) if skip_reshape else (split_heads(t, q.shape[-1] // heads) for t in (k, v))
+        if keys.shape[-2] == self.length:
+            own = take(keys, self.words).clone(), take(values, self.words).clone()
+            self.lane[kwargs["transformer_options"]["block_index"]] = own
         kwargs["skip_reshape"] = skip_reshape
         return func(q, k, v, heads, *args, **kwargs) if self.previous is None else self.previous(func, q, k, v, heads, *args,
                                                                                                 **kwargs)

@@ -29,10 +29,11 @@ def spans(parts: Iterable[tuple[int | None, Any]]) -> list[tuple[int, int | None
     """(start, stop, value) of runs of tokens from (length, value) of parts in order, of which the last may be open (None);
     parts with the same value are one run."""
     found: list[tuple[int, int | None, Any]] = []
-    at = 0
+    at: int | None = 0
     for value, run in groupby((part for part in parts if part[0] != 0), key=lambda part: part[1]):
         lengths = [length for length, _ in run]
-        stop = None if None in lengths else at + sum(lengths)
+        assert at is not None
+        stop = None if None in lengths else at + sum(n for n in lengths if n is not None)
         found.append((at, stop, value))
         at = stop
     return found

@@ -47,7 +47,8 @@ def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
         positive = num_tokens[0][0]
         _, references, image, joint, *rest = original(batch, positive, [positive] * batch, *images)
         text = original(batch, length, [length] * batch, *images)[0]
-        text = text if current() is None else current().of(text, dim=1)
+        positions = current()
+        text = text if positions is None else positions.of(text, dim=1)
         return text, references, image, torch.cat([text, joint[:, positive:]], dim=1), *rest
     return forward
 

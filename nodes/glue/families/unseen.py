@@ -45,7 +45,7 @@ def _with_options(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _shown(original: MethodType) -> Callable[..., Any]:
     """An attention module's forward; in calls that are to be shown, the same code with another `optimized_attention`."""
-    if not isinstance(original, MethodType) or NAME not in original.__globals__:
+    if not isinstance(original, MethodType) or NAME not in original.__func__.__globals__:
         raise ValueError("VSF: remove the node that replaces this model's attention, or bypass the VSF node. Expected "
                          "ComfyUI's own attention, found one that another node put in its place.")
     shown = MethodType(_bound_anew(original.__func__), original.__self__)

@@ -49,8 +49,8 @@ def text_width(family: Family, base_model: Any) -> int | None:
 
     An adapter may know it better: its own `text_width` (base_model) goes first.
     """
-    if hasattr(family, "text_width"):
-        return family.text_width(base_model)
+    if (own := getattr(family, "text_width", None)) is not None:
+        return own(base_model)
     model = base_model.diffusion_model
     model = getattr(model, "_orig_mod", model)  # torch.compile's shell
     classes = [cls.__name__ for cls in type(model).__mro__]
@@ -70,6 +70,7 @@ def text_width(family: Family, base_model: Any) -> int | None:
 
 
 def _at(module: nn.Module, path: str) -> nn.Module | None:
+    found: nn.Module | None = module
     for name in path.split("."):
-        module = module[int(name)] if isinstance(module, nn.ModuleList | nn.Sequential) else getattr(module, name, None)
-    return module
+        found = found[int(name)] if isinstance(found, nn.ModuleList | nn.Sequential) else getattr(found, name, None)
+    return found

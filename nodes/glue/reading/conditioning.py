@@ -116,7 +116,8 @@ def _shape(found: Any) -> str:
 
 def _number(options: dict[str, Any], name: str, default: float) -> float:
     value = options.get(name, default)
-    if not isinstance(value, Real) or not 0.0 <= value < float("inf"):
+    # typeshed's Real has no order
+    if not isinstance(value, Real) or not 0.0 <= value < float("inf"):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"VSF: set `{name}` of the prompt in `negative` to a number from 0. Expected one, found {value!r}.")
     return float(value)
 
@@ -155,10 +156,11 @@ def rows_of_words(tokens: Tensor, options: dict[str, Any]) -> Tensor | None:
     """
     said, length = options.get(WORDS), tokens.shape[1]
     if said is None:
-        rows = known_rows(tokens, options)
-        joined, empty = made.find(tokens, start=1) if rows is None else (None, None)  # the first input's rows are not ours
-        if rows is not None or not joined.any():
+        if (rows := known_rows(tokens, options)) is not None:
             return rows
+        joined, empty = made.find(tokens, start=1)  # the first input's rows are not ours
+        if not joined.any():
+            return None
     else:
         joined, empty = made.find(tokens, start=min(said, length))
     there = tokens.ne(0).any(dim=-1).any(dim=0).cpu()

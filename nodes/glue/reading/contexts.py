@@ -89,10 +89,11 @@ def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength:
     """A context for each entry of a CONDITIONING that holds the prompt with a negative behind it; the entry's own strength,
     time range, area and mask act as in a negative. Raises ValueError, for the user to read, for conditioning that cannot be
     used."""
-    entries = conditioning or negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # that says what is wrong
+    if not conditioning:
+        negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # says what is wrong
     return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]),
                           node=node, region=n.region)
-            for entry in entries
+            for entry in conditioning
             for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node, region=region)]
 
 

@@ -6,7 +6,7 @@ it, for this run alone, or raises where that cannot be done. So no wire to the m
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import comfy.hooks
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from ..reading.contexts import CARRIED, ContextPrompt
-from .patch import attach
+from .patch import VSFPatch, attach
 from .run import KEY
 
 
@@ -30,13 +30,14 @@ def carrying(positive: list[Any], negatives: Sequence[ContextPrompt]) -> list[An
 
 def _hook() -> comfy.hooks.HookGroup:
     hook = comfy.hooks.TransformerOptionsHook({"wrappers": {WrappersMP.OUTER_SAMPLE: {KEY: [begin]}}})
-    hook.hook_ref = begin  # hooks with the same are one to ComfyUI, however many conditionings of a run have it
+    # hooks with the same are one to ComfyUI, which only compares it, however many conditionings of a run have it
+    hook.hook_ref = begin  # pyright: ignore[reportAttributeAccessIssue]
     group = comfy.hooks.HookGroup()
     group.add(hook)
     return group
 
 
-def begin(executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def begin(executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE of a run in which a conditioning carries negatives. Raises ValueError, for the user to read, where they
     cannot act. The run's conditionings are its own copies: the hook, which has done its work, is taken off them."""
     guider = executor.class_obj
@@ -54,7 +55,9 @@ def begin(executor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if model.get_attachment(KEY) is not None:
         return executor(*args, **kwargs)
     guider.model_patcher = attach(model, ())
-    for level, wrapper in guider.model_patcher.get_attachment(KEY).wrappers.items():
+    patch: VSFPatch | None = guider.model_patcher.get_attachment(KEY)
+    assert patch is not None
+    for level, wrapper in patch.wrappers.items():
         add_wrapper_with_key(level, KEY, wrapper, guider.model_options, is_model_options=True)  # this run's copy of them
     try:
         return executor(*args, **kwargs)

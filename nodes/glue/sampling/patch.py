@@ -184,7 +184,7 @@ class VSFPatch:
     def predict_noise(self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any) -> Tensor:
         """One step of the sampler. Raises RuntimeError where the guider asked the model and no positive was among it."""
         run: Run | None = model_options.get(KEY)
-        before = (run.batches, run.tagged) if run else None
+        batches, tagged = (0, 0) if run is None else (run.batches, run.tagged)
         out = executor(x, timestep, model_options, seed)
         if run is not None:
             run.steps_seen += 1
@@ -192,7 +192,7 @@ class VSFPatch:
             run.acting.clear()
             if run.seen is not None:
                 run.seen.end_step()
-            if run.batches > before[0] and run.tagged == before[1] and self._active(run, timestep):
+            if run.batches > batches and run.tagged == tagged and self._active(run, timestep):
                 raise RuntimeError("VSF: use another guider, or bypass the VSF node. Expected "
                                    f"{type(executor.class_obj).__name__} to use its positive conditioning in this step, "
                                    "found that it did not.")
@@ -310,7 +310,7 @@ class VSFPatch:
         call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
                          transformer_options=transformer_options, words=active.positive.words,
                          settings=_at_noise(active, t, executor.class_obj))
-        if call.context is None:
+        if not call.has_text:
             raise ValueError("VSF: connect a positive prompt, or bypass the VSF node. Expected a model that takes text, found "
                              "a call without text.")
         call.negatives, call.kept = active.for_rows(len(x), call.context), active.kept
@@ -326,8 +326,9 @@ class VSFPatch:
             named, count = among
             attention.blocks, attention.block_of = [blocks and blocks.of(count.blocks) for blocks in named], count.block_of
         if m is not None:
-            attention.regions = CallRegions(active.run.regions, m, active.numbers, partial(picture_of(self.family), call), x,
-                                            call.sizes)
+            regions, picture = active.run.regions, picture_of(self.family)
+            assert regions is not None and picture is not None
+            attention.regions = CallRegions(regions, m, active.numbers, partial(picture, call), x, call.sizes)
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention

@@ -31,8 +31,14 @@ class Grid:
 
 def size_of(shape: tuple[int, ...]) -> Size:
     """Of a latent (B, C, ...)."""
-    own = shape[2:]
-    return (1, *own) if len(own) == 2 else (1, 1, *own) if len(own) == 1 else tuple(own[-3:])
+    frames, height, width = (1, 1, *shape[2:])[-3:]
+    return frames, height, width
+
+
+def cells_of(size: Size, patch: Size) -> Size:
+    """How many patches there are in it, those at its ends whole."""
+    frames, height, width = (-(-n // p) for n, p in zip(size, patch, strict=True))
+    return frames, height, width
 
 
 def size_in(call: ModelCall) -> Size:
@@ -47,7 +53,7 @@ def grid_of(call: ModelCall, family: Family, tokens: int) -> Grid | None:
     patch = _declared(call, family)
     found = [patch] if patch else [(1, p, p) for p in LEVELS] if size[1] > 1 else [(1, 1, p) for p in LEVELS]
     for own in found:
-        grid = tuple(-(-n // p) for n, p in zip(size, own, strict=True))
+        grid = cells_of(size, own)
         if patch or math.prod(grid) == tokens:
             start = getattr(family, "picture_start", _first)(call, tokens, math.prod(grid))
             return None if start is None else Grid(start, grid, own)
@@ -62,10 +68,11 @@ def _first(call: ModelCall, tokens: int, own: int) -> int | None:
 def _declared(call: ModelCall, family: Family) -> Size | None:
     """How large a token's patch is, as the model says."""
     model = call.base_model.diffusion_model
-    if hasattr(family, "patch"):
-        return family.patch(model)
+    if (patch := getattr(family, "patch", None)) is not None:
+        return patch(model)
     own: Any = getattr(model, "patch_size", getattr(model, "patch", None))
     if own is None:
         return None
     own = (own, own) if isinstance(own, int) else tuple(own)
-    return (getattr(model, "patch_size_t", None) or 1, *own)[-3:] if len(own) == 2 else own
+    frames, height, width = (getattr(model, "patch_size_t", None) or 1, *own) if len(own) == 2 else own
+    return frames, height, width

@@ -198,9 +198,10 @@ def _in_the_model(entry: dict[str, Any], words: Words, family: Family, text: Ten
     for name, (option, axis) in _options(family, entry).items():
         length = entry[option].shape[axis]
         found[name] = words.get(option, torch.ones(length, dtype=torch.bool))
-        before = 0 if text is None or name != TEXT else max(text.shape[1] - length, 0)
-        own = text[:, before:] if before else None
-        if before and own.shape == entry[option].shape and torch.equal(own, entry[option].to(own)):
+        if text is None or name != TEXT or (before := text.shape[1] - length) <= 0:
+            continue
+        own = text[:, before:]
+        if own.shape == entry[option].shape and torch.equal(own, entry[option].to(own)):
             found[name] = torch.cat([torch.zeros(before, dtype=torch.bool), found[name]])
     return found
 
@@ -286,7 +287,8 @@ class NegativesCond(comfy.conds.CONDRegular):
     def can_concat(self, other: NegativesCond) -> bool:
         return self.cond.settings is other.cond.settings
 
-    def concat(self, others: list[NegativesCond]) -> ActiveNegatives:
+    # ComfyUI hands on what it gives, of whatever type
+    def concat(self, others: list[NegativesCond]) -> ActiveNegatives:  # pyright: ignore[reportIncompatibleMethodOverride]
         # every chunk of the batch has the same negatives: can_concat saw to that
         chunks, acting = 1 + len(others), sum((other.cond.acting for other in others), self.cond.acting)
         return replace(self.cond.map(lambda t: t if len(t) == 1 else t.repeat(chunks, *[1] * (t.ndim - 1))), acting=acting,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NamedTuple
 
 import comfy.model_management
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from ..attention.backends import Memory
 from ..families import Family, ModelCall
-from .picture import Size, grid_of, size_in, size_of
+from .picture import Size, cells_of, grid_of, size_in, size_of
 
 log = logging.getLogger("vsf")
 
@@ -100,10 +101,13 @@ class Recorder:
 
     def watched(self, callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
         """A sampler's callback, which is told each step's denoised latent: SamplerCustom gives out the last one."""
+        if callback is None:
+            return None
+
         def told(step: int, denoised: Tensor, *args: Any) -> Any:
             self.denoised = [denoised]
             return callback(step, denoised, *args)
-        return callback and told
+        return told
 
     def latents(self, base_model: Any, samples: Tensor) -> list[Tensor]:
         """What sampler nodes make of a run's last latent and of its last denoised one, as they make it (comfy/samplers.py,
@@ -118,10 +122,13 @@ class Recorder:
         if not self.in_parts:
             return Place(float(entry.get("strength", 1.0)))
         own = comfy.samplers.get_area_and_mult({k: entry[k] for k in COUNTED if k in entry} | {"model_conds": {}}, x, timestep)
+        assert own is not None  # no time range is among COUNTED
         shapes = entry["model_conds"].get("latent_shapes")
         weight = own.mult if shapes is None else comfy.utils.unpack_latents(own.mult, shapes.cond)[0]
         weight = weight[:, 0].reshape(len(weight), *size_of(weight.shape))
-        start = (0, 0, 0) if own.area is None else (0, 0, 0, *own.area[len(own.area) // 2:])[-3:]
+        area = own.area or ()
+        frame, row, column = (0, 0, 0, *area[len(area) // 2:])[-3:]
+        start = frame, row, column
         window = model_options.get("transformer_options", {}).get("context_window")
         if window is None or window.dim != 2:
             return Place(weight, start)
@@ -144,7 +151,7 @@ class Recorder:
             return
         if not self.in_parts:
             self.cell = min((grid.patch for grid in sums), key=sum)
-        maps = sum(_enlarged(t, grid.patch, self.cell, size) for grid, t in sums.items()) / count
+        maps = reduce(torch.add, [_enlarged(t, grid.patch, self.cell, size) for grid, t in sums.items()]) / count
         self.calls.append(Seen(self._of_all(maps, numbers), self._of_all(torch.stack(blocks, dim=1), numbers), places))
 
     def _of_all(self, values: Tensor, numbers: Sequence[int]) -> Tensor:
@@ -159,19 +166,20 @@ class Recorder:
         if not calls:
             self.steps.append(None)
             return
-        total = calls[0].maps.new_zeros(1 + self.negatives, self.shape[0], *_cells(size_of(self.shape), self.cell))
+        total = calls[0].maps.new_zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape), self.cell))
         weights = torch.zeros_like(total[:1])
         for call in calls:
             for maps, place in zip(call.maps.chunk(len(call.places), dim=1), call.places, strict=True):
                 self.unplaced += not _put(total, weights, maps.to(total.device), place)
         longest = max(call.blocks.shape[1] for call in calls)
-        blocks = sum(torch.nn.functional.pad(c.blocks.to(total.device), (0, longest - c.blocks.shape[1])) for c in calls)
+        blocks = reduce(torch.add, [torch.nn.functional.pad(c.blocks.to(total.device), (0, longest - c.blocks.shape[1]))
+                                    for c in calls])
         self.steps.append((total / weights.clamp(min=1e-9), blocks / len(calls)))
 
     def heat(self) -> Heat:
         """What there is to show of the run."""
         acted = [step for step in self.steps if step is not None]
-        none = torch.zeros(1 + self.negatives, self.shape[0], *_cells(size_of(self.shape), self.cell)), torch.zeros(
+        none = torch.zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape), self.cell)), torch.zeros(
             1 + self.negatives, max((step[1].shape[1] for step in acted), default=1))
         maps, blocks = ([part.cpu() for part in parts]
                         for parts in zip(*(step or none for step in self.steps or [None]), strict=True))
@@ -179,13 +187,9 @@ class Recorder:
                     self.cell, size_of(self.shape), self.names, self.unplaced)
 
 
-def _cells(size: Size, cell: Size) -> Size:
-    return tuple(-(-n // p) for n, p in zip(size, cell, strict=True))
-
-
 def _enlarged(maps: Tensor, patch: Size, cell: Size, size: Size) -> Tensor:
     """(..., frames, height, width) of patches, to cells, each of which has the value of the patch that it is in."""
-    for dim, (p, c, n) in enumerate(zip(patch, cell, _cells(size, cell), strict=True), start=-3):
+    for dim, (p, c, n) in enumerate(zip(patch, cell, cells_of(size, cell), strict=True), start=-3):
         maps = (maps if p == c else maps.repeat_interleave(p // c, dim=dim)).narrow(dim, 0, n)
     return maps
 
