@@ -26,8 +26,8 @@ def page(node_id: str, node: dict, texts: dict, names: dict[str, str]) -> str:
     parts = [f"# {node['display_name']}", node["description"]]
     if "steps" in own:
         parts.append("\n".join(f"{number}. {step}" for number, step in enumerate(own["steps"], 1)))
-    if "picture" in own:
-        parts += [f"![{node['display_name']}]({node_id}.jpg)", own["picture"]]
+    for key in (key for key in own if key.startswith("picture")):  # "picture-mask" is of <node>-mask.jpg
+        parts += [f"![{node['display_name']}]({node_id}{key.removeprefix('picture')}.jpg)", own[key]]
 
     def section(heading: str, lines: list[str]) -> None:
         if lines:
