@@ -41,7 +41,8 @@ CHUNK_ON_CPU = 2**20  # 4 MiB in single precision: merged while it is in the pro
 
 
 def _of(spans: Spans, *roles: Role) -> list[slice]:
-    return [s for role, s in spans if role in roles]
+    # not `role in roles`: torch.compile, which may take a negative's number for any number, finds it in no tuple
+    return [s for role, s in spans if any(role == own for own in roles)]
 
 
 def _negatives(spans: Spans) -> list[slice]:

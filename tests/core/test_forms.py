@@ -13,7 +13,7 @@ from vsf_pack.vsf_core import forms
 from vsf_pack.vsf_core.attention import cpu_flash, math_attention
 from vsf_pack.vsf_core.dense import mmdit_mask, vsf_attention_dense
 from vsf_pack.vsf_core.forms import vsf_attention_concatenated, vsf_attention_merged
-from vsf_pack.vsf_core.layout import Layout, Negative, Segment
+from vsf_pack.vsf_core.layout import Layout, Negative, Segment, take
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -417,3 +417,12 @@ def test_negatives_that_nobody_sees(layout, own):
     q, k, v = (t[..., positive, :] for t in (q, k, v))
     expected[..., positive, :] = sdpa(q, k, v, None if own is None else of_positive)
     torch.testing.assert_close(found, expected)
+
+
+def test_each_negative_is_found_by_compiled_code():
+    """torch.compile takes the second one's number for any number, where a graph breaks and a function is compiled by itself."""
+    torch._dynamo.reset()
+    spans, t = [(0, slice(0, 2)), (1, slice(2, 5)), ("P", slice(5, 6)), (2, slice(6, 7))], torch.arange(14.0).view(7, 2)
+    of = torch.compile(lambda t, c: take(t, forms._of(spans, c)), backend="eager")
+    for c, rows in enumerate((t[:2], t[2:5], t[6:])):
+        assert torch.equal(of(t, c), rows)

@@ -7,7 +7,6 @@ is found again by the latent that its run has made (`find`), and goes with the p
 """
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,6 @@ import comfy.model_management
 import comfy.samplers
 import comfy.utils
 import torch
-from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
@@ -29,8 +26,6 @@ from torch import Tensor
 from ..attention.backends import Memory
 from ..families import Family, ModelCall
 from .picture import Size, cells_of, grid_of, size_in, size_of
-
-log = logging.getLogger("vsf")
 
 HEAT_MAP = "VSFHeatMap"
 """The node's id."""
@@ -218,10 +213,6 @@ def recorder(names: Sequence[str], entries: Sequence[dict[str, Any]], noise: Ten
              model_options: dict[str, Any]) -> Recorder | None:
     """For a run that is to be recorded, from its negatives' names and positive conditionings; else None."""
     if not is_wanted():
-        return None
-    if COMPILE_KEY in model_options.get("transformer_options", {}).get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
-        log.warning("VSF: bypass TorchCompileModel to see a heat map. Expected a model that is not compiled, found a compiled "
-                    "one.")
         return None
     packed = [e["model_conds"]["latent_shapes"].cond for e in entries if "latent_shapes" in e["model_conds"]]
     shapes = packed[0] if packed else (noise.shape,)
