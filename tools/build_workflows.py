@@ -54,7 +54,7 @@ ONE_PLACE = """## A negative in one place
 and `y`. *Preview Mask* shows it.
 3. **Run.**
 
-**Paint it**: put a picture into *Load Image*, right-click it, **Open in MaskEditor**, paint. Connect its `MASK` to VSF \
+**Paint it**: put a picture into *Load Image*, right-click it, **Open in Mask Editor**, paint. Connect its `MASK` to VSF \
 Prompt's `mask`.
 
 What is black changes a little too, as the parts of a {thing} see each other. `strength` as ever: 1, more if it stays, 0 is off.
@@ -91,15 +91,15 @@ ALONG = """## A video whose parts have their own negatives
 
 AGAINST_ITSELF = """## The same subject as prompt and negative
 
-The prompt draws it and the negative takes it back: what is left is neither, shapes and colours of the one half.
+The prompt draws it and the negative takes it back: what is left is neither, and a style of its own.
 
 1. **Green**: what the {thing} shows. **Red**: its subject once more, and nothing else of it: `{negative}`.
 2. **Run.**
 3. `scale` on **VSF Guidance** is how much is taken back. 0: nothing. Around 1: frayed. Around 2: half gone. 3: hardly \
 the thing any more.
 
-Try 0.5 with the *whole* prompt in the red box: that takes much more. Among the advanced inputs, `curve`: `fade out` tears it \
-first and draws it to the end then.
+Try 0.5 with the *whole* prompt in the red box: that takes much more. Gentler: among the advanced inputs, `curve` with \
+`fade out`.
 
 This is the one thing that VSF Prompt cannot do: it leaves out words that the prompt has too.
 
@@ -161,13 +161,24 @@ def thing(recipe: Recipe) -> str:
     return "video" if recipe.video else "picture"
 
 
+def how_to(recipe: Recipe) -> tuple[str, int]:
+    """How to use it, and the height of that note."""
+    if recipe.sees:
+        return SEE, 400
+    if recipe.box:
+        return ONE_PLACE, 440
+    if recipe.shots:
+        return ALONG, 500
+    if recipe.scale is not None:
+        return AGAINST_ITSELF, 440
+    return (LIST, 420) if "\n" in recipe.negative else (HOW_TO, 360)
+
+
 def notes(column: Column, recipe: Recipe) -> None:
     """How to use it, and where the models are."""
     column.y = 10  # no group around them
     box, (window, overlap) = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt", recipe.window
-    how, height = next(((how, height) for shown, how, height in (
-        (recipe.sees, SEE, 400), (recipe.box, ONE_PLACE, 440), (recipe.shots, ALONG, 500), (recipe.scale, AGAINST_ITSELF, 440),
-        ("\n" in recipe.negative, LIST, 420)) if shown), (HOW_TO, 360))  # fmt: skip
+    how, height = how_to(recipe)
     text = how.format(thing=thing(recipe), box=box, negative=recipe.unwanted.partition(",")[0], model=recipe.model,
                       window=window, overlap=overlap, more=4 * ((window + 3) // 4 - overlap // 4))  # fmt: skip
     column.add("MarkdownNote", text, title="How to use", colours=DARK, height=height)
@@ -207,7 +218,7 @@ def loaders(column: Column, recipe: Recipe) -> Parts:
     return Parts(models, (clip, "CLIP"), (vae, "VAE"))
 
 
-def prompts(column: Column, recipe: Recipe, parts: Parts, mask: Out | None) -> None:
+def prompts(column: Column, recipe: Recipe, parts: Parts, where: Out | None) -> None:
     """Step 2: what is wanted, and what is not. Two experts each have a VSF Prompt, which read the same two texts."""
     texts = {}
     if len(recipe.experts) > 1:
@@ -218,7 +229,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts, mask: Out | None) -> N
         words = ("", "") if texts else (recipe.positive, recipe.negative)
         name = f"VSF Prompt: {expert.name}" if expert.name else None
         height = 268 if texts else None  # mask and curve among its inputs, in Nodes 2.0
-        links = {"model": model, "clip": parts.clip, **texts, **({"mask": mask} if mask else {})}
+        links = {"model": model, "clip": parts.clip, **texts, **({"mask": where} if where else {})}
         made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
         parts.guided.append((made, "MODEL"))
         parts.positive = parts.positive or (made, "positive")  # of the same text, one is as good as the other
