@@ -3,3 +3,6 @@
 WORDS = "vsf_words"
 """Key that VSFTextEncode leaves in its conditioning: how many rows, from the first, are words' tokens; 0 says that the text
 was empty. Nodes that change the rows keep it, so that `rows_of_words` asks the rows too."""
+
+CARRIED = "vsf_negatives"
+"""Key that VSFConditioning leaves: the prompt's own negatives, a tuple of ContextPrompt (reading/contexts.py)."""

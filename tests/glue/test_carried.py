@@ -16,10 +16,12 @@ import torch
 import vsf
 from comfy_extras.nodes_custom_sampler import BasicGuider
 from vsf_pack.nodes.glue.attention.override import VSFAttention
-from vsf_pack.nodes.glue.reading.contexts import CARRIED, ContextPrompt
+from vsf_pack.nodes.glue.conditioning import CARRIED
+from vsf_pack.nodes.glue.reading.contexts import ContextPrompt
 from vsf_pack.nodes.glue.reading.masks import of_mask
 from vsf_pack.nodes.glue.sampling.carry import carrying
 from vsf_pack.nodes.glue.sampling.patch import attach
+from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.schedule import read_curve
 
@@ -219,8 +221,10 @@ def test_where_it_cannot_act_is_an_error(case):
     averaged = ConditioningAverage().addWeighted(own, case.conditioning(POSITIVE, 9), 0.5)[0]
     with pytest.raises(ValueError, match="VSF: put VSF Conditioning behind the nodes that change a prompt's text"):
         case.sample(model, averaged)
-    with pytest.raises(ValueError, match="VSF: take the hooks off `negative`.*TransformerOptionsHook"):
+    with pytest.raises(ValueError, match="VSF: connect VSF Text Encode to `negative`. .* VSF Conditioning is for a `positive`"):
         vsf.guide(model, own)
+    with pytest.raises(ValueError, match="VSF: connect the prompt .* to `context`. .* VSF Conditioning is for"):
+        VSFContrast.execute(model, own, 1.0, 0.0, 1.0)
     both = ConditioningCombine().combine(own, plain)[0]
     assert torch.isfinite(case.sample(model, both, cfg=2.0)).all()
 

@@ -45,7 +45,7 @@ def hooked(strength_model: float) -> list:
     return [[torch.ones(1, 3, 24), {"hooks": comfy.hooks.create_hook_lora({}, strength_model, 1.0)}]]
 
 
-@pytest.mark.parametrize(("conditioning", "message"), [
+CONDITIONINGS = [
     ([], "connect VSF Text Encode to `negative`. Expected .*, found an empty one"),
     (None, "found an empty one"),
     ("wheels", "found str"),
@@ -71,10 +71,22 @@ def hooked(strength_model: float) -> list:
     ([[torch.ones(1, 3, 24), {"start_percent": NAN}]], "set `start_percent` of the prompt in `negative` .*, found nan"),
     ([[torch.ones(1, 3, 24), {WORDS: "3"}]], "Expected a number of words in vsf_words, found '3'"),
     (hooked(1.0), r"take the hooks off `negative` .* found hooks on the model \(WeightHook\)"),
-])
+]
+
+
+@pytest.mark.parametrize(("conditioning", "message"), CONDITIONINGS)
 def test_conditioning(conditioning, message):
     with pytest.raises(ValueError, match=f"^VSF: .*{message}"):
         vsf.guide(tiny.cached("sd3"), conditioning)
+
+
+@pytest.mark.parametrize(("conditioning", "message"), [o for o in CONDITIONINGS if "`scale`" not in o[1]])
+def test_context(conditioning, message):
+    """The same at VSF Contrast, by the name of its own input."""
+    message = message.replace("VSF Text Encode", "the prompt with the negative behind it,.*").replace("`negative`", "`context`")
+    with pytest.raises(ValueError, match=f"^VSF: .*{message}") as error:
+        VSFContrast.execute(tiny.cached("sd3"), conditioning, 1.0, 0.0, 1.0)
+    assert "`negative`" not in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
@@ -133,6 +145,8 @@ def test_contexts_that_do_not_fit(name):
         VSFContrast.execute(model, wide, 1.0, 0.0, 1.0)
     with pytest.raises(ValueError, match=r"^VSF: encode `context` again.* Expected values up to 1e\+09, .*, found 1e\+30"):
         VSFContrast.execute(model, [[tokens / tokens.abs().max() * 1e30, options]], 1.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="^VSF: encode `context` in another precision; .* not finite"):
+        VSFContrast.execute(model, [[tokens * NAN, options]], 1.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="^VSF: set start_percent below end_percent. .* found 0.6 to 0.5"):
         VSFContrast.execute(model, [[tokens, options]], 1.0, 0.6, 0.5)
     clip = encoders.build(encoders.ENCODERS["PixArt, Chroma"], embedding_directory="")

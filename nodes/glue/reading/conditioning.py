@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.schedule import Blocks, Curve
-from ..conditioning import WORDS
+from ..conditioning import CARRIED, WORDS
 from ..said import say
 from . import made
 from .masks import EVERYWHERE, Region, of_conditioning
@@ -30,7 +30,9 @@ STARTS, ENDS = ("start_percent", "clip_start_percent"), ("end_percent", "clip_en
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 EIGHT_BITS = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"))
 
-CONNECT = "VSF: connect VSF Text Encode to `negative`."
+CONNECT = {"negative": "VSF: connect VSF Text Encode to `negative`.",
+           "context": "VSF: connect the prompt with the negative behind it, encoded as the prompt is, to `context`."}
+"""How a message begins, by the input that it is about."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +58,24 @@ class NegativePrompt:
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,
                      end_percent: float, padded: bool = True, node: str | None = None,
-                     region: Region = EVERYWHERE) -> list[NegativePrompt]:
+                     region: Region = EVERYWHERE, of: str = "negative") -> list[NegativePrompt]:
     """One negative for each entry of a CONDITIONING; entries that are off are left out, and the node says why.
 
     An entry's own time range (ConditioningSetTimestepRange, scheduled CLIP hooks) narrows start_percent..end_percent, and its
     strengths (ConditioningSetAreaStrength, of an area, of a mask) multiply the scale. Its area and its mask narrow `region`.
-    padded: as in `without_padding`.
+    padded: as in `without_padding`; of: the input that it comes from.
     Raises ValueError, for the user to read, for conditioning that cannot be used.
     """
     if not isinstance(conditioning, list | tuple) or not conditioning:
         found = "an empty one" if not conditioning else type(conditioning).__name__
-        raise ValueError(f"{CONNECT} Expected a CONDITIONING with at least one prompt, found {found}.")
+        raise ValueError(f"{CONNECT[of]} Expected a CONDITIONING with at least one prompt, found {found}.")
     prompts = []
     for entry in conditioning:
-        tokens, options = _checked(entry)
-        start = max(start_percent, *(_number(options, k, 0.0) for k in STARTS))
-        end = min(end_percent, *(_number(options, k, 1.0) for k in ENDS))
-        strength = _number(options, "strength", 1.0) * (_number(options, "mask_strength", 1.0) if "mask" in options else 1.0)
+        tokens, options = _checked(entry, of)
+        start = max(start_percent, *(_number(options, k, 0.0, of) for k in STARTS))
+        end = min(end_percent, *(_number(options, k, 1.0, of) for k in ENDS))
+        strength = _number(options, "strength", 1.0, of)
+        strength *= _number(options, "mask_strength", 1.0, of) if "mask" in options else 1.0
         where = region.within(of_conditioning(options))
         words, options = without_padding(tokens, options, padded)
         has_words = words.shape[1] or (not tokens.shape[1] and options.get(WORDS))  # HiDream's may all be Llama's
@@ -85,28 +88,31 @@ def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: f
     return prompts
 
 
-def _checked(entry: Any) -> tuple[Tensor, dict[str, Any]]:
+def _checked(entry: Any, of: str) -> tuple[Tensor, dict[str, Any]]:
     """The tokens, (B, L, C) in a type to compute with, and the options of an entry. Raises ValueError for the user to read."""
     if not isinstance(entry, list | tuple) or len(entry) < 2 or not isinstance(entry[1], dict):
-        raise ValueError(f"{CONNECT} Expected prompts of text tokens and options, found {_shape(entry)}.")
+        raise ValueError(f"{CONNECT[of]} Expected prompts of text tokens and options, found {_shape(entry)}.")
     tokens, options = entry[:2]
     if not isinstance(tokens, Tensor) or tokens.ndim != 3 or not len(tokens) or not tokens.shape[2]:
-        raise ValueError(f"{CONNECT} Expected text tokens (batch, tokens, width), none of them 0 but tokens, found "
+        raise ValueError(f"{CONNECT[of]} Expected text tokens (batch, tokens, width), none of them 0 but tokens, found "
                          f"{_shape(tokens)}.")
     if tokens.is_meta or tokens.layout is not torch.strided or tokens.dtype not in FLOATS + EIGHT_BITS:
         kind = "without values (meta)" if tokens.is_meta else f"in {tokens.dtype}, {tokens.layout}"
-        raise ValueError(f"{CONNECT} Expected text tokens of floating-point numbers, found tokens {kind}.")
+        raise ValueError(f"{CONNECT[of]} Expected text tokens of floating-point numbers, found tokens {kind}.")
     tokens = tokens.float() if tokens.dtype in EIGHT_BITS else tokens  # exact; torch computes nothing in 8 bits
     if not torch.isfinite(tokens).all():
-        raise ValueError("VSF: encode `negative` in another precision; the text encoder that made it failed. Expected finite "
+        raise ValueError(f"VSF: encode `{of}` in another precision; the text encoder that made it failed. Expected finite "
                          "values, found some that are not finite (NaN or infinity).")
+    if CARRIED in options:
+        raise ValueError(f"{CONNECT[of]} Expected text tokens alone, found a prompt that brings negatives of its own: VSF "
+                         "Conditioning is for a `positive` input.")
     if hooks := [type(hook).__name__ for hook in _hooks_on_the_model(options.get("hooks"))]:
-        raise ValueError("VSF: take the hooks off `negative` (apply_to_conds in Set CLIP Hooks), or set their strength_model "
+        raise ValueError(f"VSF: take the hooks off `{of}` (apply_to_conds in Set CLIP Hooks), or set their strength_model "
                          "to 0. Expected hooks on the text encoder alone, which have acted already, found hooks on the model "
                          f"({', '.join(hooks)}): a negative is read in the positive prompt's call of the model, with that "
                          "prompt's hooks.")
     if not isinstance(options.get(WORDS, 0), int) or options.get(WORDS, 0) < 0:
-        raise ValueError(f"{CONNECT} Expected a number of words in {WORDS}, found {options[WORDS]!r}.")
+        raise ValueError(f"{CONNECT[of]} Expected a number of words in {WORDS}, found {options[WORDS]!r}.")
     return tokens, options
 
 
@@ -114,11 +120,11 @@ def _shape(found: Any) -> str:
     return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
 
 
-def _number(options: dict[str, Any], name: str, default: float) -> float:
+def _number(options: dict[str, Any], name: str, default: float, of: str) -> float:
     value = options.get(name, default)
     # typeshed's Real has no order
     if not isinstance(value, Real) or not 0.0 <= value < float("inf"):  # pyright: ignore[reportOperatorIssue]
-        raise ValueError(f"VSF: set `{name}` of the prompt in `negative` to a number from 0. Expected one, found {value!r}.")
+        raise ValueError(f"VSF: set `{name}` of the prompt in `{of}` to a number from 0. Expected one, found {value!r}.")
     return float(value)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.schedule import Blocks, Curve
+from ..conditioning import CARRIED
 from .conditioning import MASKED_BY, WORDS, negative_prompts
 from .lines import joined
 from .masks import EVERYWHERE, Region
@@ -19,9 +20,6 @@ TEXT_ROWS = "cross_attn"
 Words = dict[str, Tensor]
 """Which rows of a conditioning are words, (rows,) bool: of its own tensor (TEXT_ROWS) and of options that are a conditioning
 too, by their name. Where a name is missing, all of them."""
-
-CARRIED = "vsf_negatives"
-"""Key in a CONDITIONING's options: its own negatives, a tuple of ContextPrompt."""
 
 MAX_STRENGTH = 3.0
 
@@ -89,12 +87,13 @@ def context_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], strength:
     """A context for each entry of a CONDITIONING that holds the prompt with a negative behind it; the entry's own strength,
     time range, area and mask act as in a negative. Raises ValueError, for the user to read, for conditioning that cannot be
     used."""
-    if not conditioning:
-        negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0)  # says what is wrong
+    if not isinstance(conditioning, list | tuple) or not conditioning:
+        negative_prompts(conditioning, 1.0, 0.0, 0.0, 1.0, of="context")  # says what is wrong
     return [ContextPrompt(entry[0], strength * n.scale, n.start_percent, n.end_percent, entry[1], known_words(*entry[:2]),
                           node=node, region=n.region)
             for entry in conditioning
-            for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node, region=region)]
+            for n in negative_prompts([entry], 1.0, 0.0, start_percent, end_percent, padded=False, node=node, region=region,
+                                      of="context")]
 
 
 def in_context(clip: Any, prompt: str, negatives: list[tuple[str, float]],

@@ -13,7 +13,8 @@ from typing import Any
 import comfy.hooks
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
-from ..reading.contexts import CARRIED, ContextPrompt
+from ..conditioning import CARRIED
+from ..reading.contexts import ContextPrompt
 from .patch import VSFPatch, attach
 from .run import KEY
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ....vsf_core.schedule import NOTHING, SigmaCurve, SigmaWindow
 from ..attention.regions import RegionsCond, RunRegions
+from ..conditioning import CARRIED
 from ..families import TEXT, Encoded, Family, Settings, plain_tokens, text_key
 from ..families.counting import Count
 from ..reading.conditioning import NegativePrompt
-from ..reading.contexts import CARRIED, TEXT_ROWS, ContextPrompt, Words
+from ..reading.contexts import TEXT_ROWS, ContextPrompt, Words
 from .seen import Place, Recorder
 
 log = logging.getLogger("vsf")
