@@ -11,6 +11,7 @@ import cases
 import encoders
 import pytest
 import torch
+from vsf_pack.nodes.glue.sampling.seen import recorded
 from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.nodes.vsf_guidance import VSFGuidance
@@ -143,3 +144,59 @@ def test_a_context_window_has_its_frames_of_the_mask() -> None:
     want = case.sample(model, positive)
     assert relative_error(case.sample(windowed(guided(case, mask)), positive), want) <= 1e-5
     assert relative_error(case.sample(windowed(guided(case, mask.flip(0))), positive), want) >= 1e-3
+
+
+@pytest.mark.parametrize("dim", [2, 3], ids=["rows", "columns"])
+@pytest.mark.parametrize("name", ["sd3", "flux1"])
+def test_a_tile_has_its_part_of_the_mask(name: str, dim: int) -> None:
+    """Core samples a picture in tiles by context windows along its height or width."""
+    windows = pytest.importorskip("comfy_extras.nodes_context_windows")
+    import comfy.context_windows as cw
+    case = cases.BY_NAME[name]
+    case = dataclasses.replace(case, latent=(case.latent[0], 12, 12))
+    mask, current = random_mask(1, 12, 12), []
+    mask.narrow(dim - 1, 0, 7).zero_()
+
+    def tiled(model: Any) -> Any:
+        return windows.ContextWindowsManualNode.execute(
+            model, context_length=6, context_overlap=2, context_schedule=cw.ContextSchedules.STATIC_STANDARD, context_stride=1,
+            closed_loop=False, fuse_method=cw.ContextFuseMethods.PYRAMID, dim=dim, freenoise=False).args[0]
+
+    def note(apply: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
+        window = args["c"]["transformer_options"]["context_window"]
+        before = getattr(window, "causal_anchor_index", None)
+        current[:] = ([] if before is None or before < 0 else [before]) + window.index_list
+        assert args["input"].shape[dim] == len(current) < 12
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    model = tiled(dense(case, lambda tokens: shares(mask.index_select(dim - 1, torch.tensor(current)))))
+    model.set_model_unet_function_wrapper(note)
+    positive = case.conditioning(7, 1)
+    want = case.sample(model, positive)
+    with recorded() as heats:
+        assert relative_error(case.sample(tiled(guided(case, mask)), positive), want) <= 1e-5
+    assert relative_error(case.sample(tiled(guided(case, mask.flip(dim - 1))), positive), want) >= 1e-3
+    assert heats[0].unplaced == 0
+    acted = heats[0].maps[0, 0, 0]
+    assert acted.shape == mask.shape and not acted.narrow(dim - 1, 0, 6).any(), "a heat map has each tile in its place"
+    assert acted.narrow(dim - 1, 8, 4).mean() > 0.01
+
+
+def test_tiles_of_other_nodes() -> None:
+    """They call the model with parts of which nobody knows where they are: said, with a mask; without one the negative acts."""
+    case, positive = cases.BY_NAME["sd3"], cases.BY_NAME["sd3"].conditioning(7, 1)
+
+    def halves(apply: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
+        return torch.cat([apply(x, args["timestep"], **args["c"]) for x in args["input"].chunk(2, dim=2)], dim=2)
+
+    outs = []
+    for model in (guided(case, None), cases.load("sd3").clone()):
+        model.set_model_unet_function_wrapper(halves)
+        outs.append(case.sample(model, positive))
+    assert relative_error(*outs) >= 1e-3
+    model = guided(case, random_mask(1, 8, 6))
+    model.set_model_unet_function_wrapper(halves)
+    with pytest.raises(RuntimeError, match=r"VSF: leave `mask` empty, or bypass the node that calls the model with parts of "
+                                           r"the picture. Expected the whole, \(8, 6\), .* found \(4, 6\)"):
+        case.sample(model, positive)
+

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 
 import cases
 import encoders
@@ -10,7 +11,10 @@ import pytest
 import torch
 from cases import Case
 from comfy_extras.nodes_flux import FluxGuidance
+from safetensors.torch import save_file
+from vsf_pack.nodes.glue.conditioning import CARRIED
 from vsf_pack.nodes.glue.sampling.run import KEY as ATTACHED
+from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
 
@@ -180,3 +184,21 @@ def test_a_strength_that_is_none(strength):
 def test_contrast_without_a_prompt():
     with pytest.raises(ValueError, match="VSF: "):
         VSFContrast.execute(model_of("Flux"), [], 1.0, 0.0, 1.0)
+
+
+def test_embeddings_in_lines(tmp_path, caplog):
+    """A file of three vectors, by itself, weighted as ComfyUI weights it, among words; and one that is not there."""
+    save_file({"emb_params": torch.randn(3, 64, generator=torch.Generator().manual_seed(1))}, tmp_path / "rust.safetensors")
+    clip = encoders.build(encoders.ENCODERS["SD 1"], embedding_directory=str(tmp_path))
+    lines = ["embedding:rust", "(embedding:rust:1.3)", "wheels embedding:rust table"]
+    with caplog.at_level(logging.INFO, "vsf"):
+        (rows, options), = VSFConditioning.execute(clip, "a red apple", "\n".join([*lines, "embedding:nowhere"]), 1.0).args[0]
+    assert '"embedding:nowhere" is off: the text encoder makes nothing of it' in caplog.text
+    contexts = options[CARRIED]
+    assert [(c.name, c.strength) for c in contexts] == [(line, 1.0) for line in lines]
+    for context, words in zip(contexts, (3, 3, 5), strict=True):
+        assert torch.equal(context.tokens, CLIPTextEncode().encode(clip, f"a red apple, {context.name}")[0][0][0])
+        assert int(context.own["cross_attn"].sum()) == 1 + 3 + 1 + words + 1, "start, prompt, comma, vectors and words, end"
+        assert torch.equal(rows, context.prompt) and int(context.words["cross_attn"].sum()) == 5
+    alone, weighted, among = (c.tokens for c in contexts)
+    assert not torch.equal(alone, weighted) and not torch.equal(alone, among)

@@ -61,11 +61,12 @@ class Heat:
 
 class Place(NamedTuple):
     """Where in a latent a conditioning acts. weight: what ComfyUI multiplies it by, (B or 1, frames, height, width) of the part
-    that begins at `start`, or a number for the whole; frames: those of a context window, which are the call's from number
-    `first` on, None for all."""
+    that begins at `start`, or a number for the whole; cells: those of a context window, along `axis` of frames, height, width;
+    they are the call's from number `first` on; None for all."""
     weight: Tensor | float
     start: Size = (0, 0, 0)
-    frames: list[int] | None = None
+    cells: list[int] | None = None
+    axis: int = 0
     first: int = 0
 
 
@@ -125,9 +126,10 @@ class Recorder:
         frame, row, column = (0, 0, 0, *area[len(area) // 2:])[-3:]
         start = frame, row, column
         window = model_options.get("transformer_options", {}).get("context_window")
-        if window is None or window.dim != 2:
+        axis = -1 if window is None else 3 + window.dim - (x.ndim if shapes is None else len(shapes.cond[0]))
+        if axis < 0:  # no window, or one of pictures of a batch
             return Place(weight, start)
-        return Place(weight, start, list(window.index_list), int(getattr(window, "causal_anchor_index", -1) >= 0))
+        return Place(weight, start, list(window.index_list), axis, int(getattr(window, "causal_anchor_index", -1) >= 0))
 
     def add(self, call: ModelCall, family: Family, noted: list[Tensor], numbers: Sequence[int],
             places: tuple[Place, ...]) -> None:
@@ -199,13 +201,14 @@ def _put(total: Tensor, weights: Tensor, maps: Tensor, place: Place) -> bool:
         return True
     if maps.shape[2:] != place.weight.shape[1:] or maps.shape[1] != total.shape[1]:
         return False
-    count = place.weight.shape[1] if place.frames is None else len(place.frames)
-    frames = place.frames or list(range(place.start[0], place.start[0] + count))
-    own, (rows, columns) = slice(place.first, place.first + count), (
-        slice(at, at + n) for at, n in zip(place.start[1:], maps.shape[-2:], strict=True))
-    weight = place.weight[None, :, own].to(total)
-    total[:, :, frames, rows, columns] += maps[:, :, own] * weight
-    weights[:, :, frames, rows, columns] += weight
+    where: list[slice | list[int]] = [slice(None), slice(None)]  # negatives, rows
+    where += [slice(at, at + n) for at, n in zip(place.start, maps.shape[-3:], strict=True)]
+    own = [slice(None)] * 5
+    if place.cells is not None:
+        where[2 + place.axis], own[2 + place.axis] = place.cells, slice(place.first, place.first + len(place.cells))
+    weight = place.weight[None][tuple(own)].to(total)
+    total[tuple(where)] += maps[tuple(own)] * weight
+    weights[tuple(where)] += weight
     return True
 
 
