@@ -8,6 +8,7 @@
     python dev.py train [...]  trains the testbed's models again
     python dev.py evaluate [...]  counts, on many pictures, what the negative removes and what it spares
     python dev.py bench [...]  what a negative costs, VSF and others side by side
+    python dev.py bench-import  what the pack adds to ComfyUI's start, in 20 fresh processes
     python dev.py evidence [...]  VSF and its rivals over the testbed, strength by strength
     python dev.py heat [...]   where VSF Prompt acts in the testbed's pictures, by VSF Heat Map
     python dev.py where [...]  what a mask does: two cars side by side, the wheels taken off the left one alone
@@ -96,6 +97,7 @@ COMMANDS = {
     "test": test,
     "versions": versions,
     "bench": script("benchmarks", "speed.py"),
+    "bench-import": script("benchmarks", "import_time.py"),
     "evidence": script("benchmarks", "evidence.py"),
     "heat": script("benchmarks", "heat.py"),
     "where": script("benchmarks", "where.py"),

@@ -33,7 +33,7 @@ module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 
 async def listed():
-    return [node.define_schema().node_id for node in await (await module.comfy_entrypoint()).get_node_list()]
+    return [node.GET_SCHEMA().node_id for node in await (await module.comfy_entrypoint()).get_node_list()]
 found = asyncio.run(listed())
 times = time.perf_counter() - wall, time.process_time() - processor
 others = sorted(name for name in set(sys.modules) - known if not name.startswith("vsf_guidance"))
@@ -44,8 +44,11 @@ print(json.dumps([*times, found, others]))
 def measure() -> tuple[float, float, list[str], list[str]]:
     """Of one process: seconds, seconds of the processor, the nodes, and others' modules that came with them."""
     command = [sys.executable, "-c", CHILD, os.environ["COMFYUI_PATH"], str(ROOT)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=os.environ["COMFYUI_PATH"])
-    return tuple(json.loads(done.stdout.splitlines()[-1]))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=os.environ["COMFYUI_PATH"],
+                          env=environment)
+    wall, processor, found, others = json.loads(done.stdout.splitlines()[-1])
+    return wall, processor, found, others
 
 
 def main(arguments: list[str]) -> int:

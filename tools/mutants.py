@@ -166,13 +166,14 @@ class Mutants:
 
     def wait(self) -> None:
         """Until one of the forks has ended."""
-        pid, status = os.wait()
+        pid, status, used = os.wait4(-1, 0)
         name, read = self.running.pop(pid)
         with os.fdopen(read, "rb") as pipe:
             killer = pipe.read().decode()
         for item in self.reach[function_of(name)]:
             if item.nodeid == killer:
                 self.killers[function_of(name)][item] += 1
+        self.home[name].durations_by_key[name] = used.ru_utime + used.ru_stime
         self.found(name, os.waitstatus_to_exitcode(status))
 
     def found(self, name: str, code: int) -> None:

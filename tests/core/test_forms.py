@@ -172,6 +172,14 @@ def test_dense_mask_is_the_table():
         assert flipped == ([0.0] * 3 + [-1.5] * 2 if query == "I" else [-math.inf] * 5), query
 
 
+def test_a_region_goes_on_from_span_to_span():
+    layout = Layout((Segment("I", 2), Segment(0, 2), Segment("I", 3), Segment("P", 1), Segment("I", 1)), (Negative(2.0, 0.4),))
+    region = torch.rand(2, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = mmdit_mask(with_region(layout, region), 9, 9)
+    for at, row in enumerate([0, 1, 4, 5, 6, 8]):
+        torch.testing.assert_close(mask[:, row, 9:], (region[:, at].log() - 0.4)[:, None].expand(2, 2))
+
+
 def test_dense_equals_the_independent_reference():
     q, k, v = qkv(15, batch=2)
     kinds = [str(role) for role, s in TWO.key_spans(15) for _ in range(s.stop - s.start)]
@@ -375,6 +383,15 @@ def test_text_refiner_keeps_prompts_apart():
     for out in (vsf_attention_merged(q, k, v, REFINER, cpu_flash), vsf_attention_concatenated(q, k, v, REFINER, sdpa),
                 vsf_attention_dense(q, k, v, REFINER)):
         torch.testing.assert_close(out, expected)
+
+
+def test_what_rests_keeps_its_place_among_the_others():
+    three = Layout(tuple(Segment(role, 2) for role in (0, "P", 1, "I", 2)), tuple(map(Negative, (1.0, 2.0, 3.0))),
+                   resting=frozenset({1, 2}))
+    for left_out, resting in ({0}, {0, 1}), ({1}, {1}), ({2}, {1}), ({0, 2}, {0}), ({1, 2}, set()), (set(), {1, 2}):
+        others = three.without(left_out)
+        assert others.resting == resting
+        assert [n.alpha for n in others.negatives] == [c + 1.0 for c in range(3) if c not in left_out]
 
 
 def test_segments_without_tokens_are_not_there():
