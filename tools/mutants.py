@@ -149,7 +149,7 @@ class Mutants:
             self.running[pid] = (name, read)
             return
         try:
-            seconds = int(10 + 10 * sum(self.took[item] for item in tests))
+            seconds = int(5 + 3 * sum(self.took[item] for item in tests))
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             signal.alarm(20 * seconds)

@@ -363,6 +363,24 @@ def test_copies_count_once(form, copies):
     torch.testing.assert_close(out, vsf_attention_dense(q, k_more, v_more, more))
 
 
+def test_copies_of_words_in_pieces(form):
+    """The words are the first of all pieces, wherever these end."""
+    layout = layout_of((0, 2), ("P", 3), (0, 1), ("B", 1), (0, 3), negatives=(Context(1.0, copies=2),), queries=IMAGE)
+    q, k, v = tensors(layout)
+    torch.testing.assert_close(form(q, k, v, layout), vsf_attention_dense(q, k, v, layout))
+
+
+def test_a_mask_where_the_image_alone_speaks():
+    """Without a prompt and padding, the context has of each other token the best that the image has."""
+    layout = layout_of((0, 2), ("I", None), negatives=ONE)
+    q, k, v = qkv(7)
+    own = -3 * torch.rand(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    full = torch.zeros(7, 7, dtype=torch.float64)
+    full[2:, 2:], full[:2, 2:], full[2:, :2], full[:2, :2] = own, own.amax(0), own.amax(1, keepdim=True), own.max()
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, layout, sdpa, own),
+                               vsf_attention_dense(q, k, v, layout, mask=full))
+
+
 @pytest.mark.parametrize("form_name", FORMS)
 def test_gradients(form_name):
     for name in ("joint, two", "joint, mixed", "cross, mixed", "refiner, padded", "cross, bare"):
