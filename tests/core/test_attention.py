@@ -78,6 +78,21 @@ def test_choice_on_cuda_is_comfyuis_order(monkeypatch, can, dim, chosen):
     assert (kernel and kernel.__name__) == chosen
 
 
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_pytorch_is_asked_for_the_call_that_will_be_made(monkeypatch, kv_heads):
+    """Without a mask, dropout or causality; the memory-efficient kernel reads no grouped keys: it is asked for whole ones."""
+    fake_cuda(monkeypatch, False, False, False)
+    asked = []
+    for name in ("flash", "cudnn", "efficient"):
+        monkeypatch.setattr(attention.cuda, f"can_use_{name}_attention", lambda params, name=name: asked.append((name, params)))
+    q = torch.randn(1, 4, 9, 64).as_subclass(OnCuda)
+    assert attention.find_lse_kernel(q, q[:, :kv_heads], q[:, :kv_heads]) is None
+    assert [name for name, _ in asked] == ["flash", "cudnn", "efficient"]
+    for name, (_, k, v, *settings) in asked:
+        heads = 4 if name == "efficient" else kv_heads
+        assert (k.shape[1], v.shape[1], settings) == (heads, heads, [None, 0.0, False, heads == 2]), name
+
+
 def test_a_kernel_that_fails_its_examination_is_passed_over(monkeypatch):
     fake_cuda(monkeypatch, True, True, True, exact=lambda kernel, *_: kernel is attention.cuda_efficient)
     q = torch.randn(1, 4, 9, 64).as_subclass(OnCuda)

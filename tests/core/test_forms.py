@@ -282,18 +282,19 @@ def test_inference_tensors_outside_of_inference_mode():
 
 @pytest.mark.parametrize("form", ["merged", "concatenated"])
 @pytest.mark.parametrize("queries", [15, 9])
-def test_flipped_values_beyond_half_precision(form, queries):
+@pytest.mark.parametrize(("alpha", "size"), [(10.0, 7000), (1.5, 45000)])
+def test_flipped_values_beyond_half_precision(form, queries, alpha, size):
     """alpha v is, the result is not: in joint attention and in cross-attention."""
     q, k, v = qkv(queries, keys=15 if queries == 15 else 10)
-    v = v.sign() * 7000
+    v = v.sign() * size
     k[..., :3, :] *= 0.01
-    layout = (dataclasses.replace(FRONT, negatives=(Negative(10.0, 5.0),)) if queries == 15 else
-              dataclasses.replace(CROSS, negatives=(Negative(10.0, 5.0), Negative(9.0, 5.0))))
+    layout = (dataclasses.replace(FRONT, negatives=(Negative(alpha, 5.0),)) if queries == 15 else
+              dataclasses.replace(CROSS, negatives=(Negative(alpha, 5.0), Negative(alpha - 0.1, 5.0))))
     q, k, v = (t.half() for t in (q, k, v))
     out = (vsf_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
            else vsf_attention_concatenated(q, k, v, layout, sdpa))
     expected = vsf_attention_dense(q, k, v, layout)
-    assert (10 * v).isinf().all()
+    assert (alpha * v).isinf().all()
     assert expected.abs().max() < 65504
     assert (out - expected).norm() <= 2e-3 * expected.norm()
 
