@@ -133,9 +133,13 @@ def tab(browser, server: ComfyServer) -> Iterator:
 
 @pytest.fixture
 def page(tab):
-    """That page with the classic canvas, and no dialog or message of another test's."""
+    """That page with the classic canvas, and no dialog, message or tab of another test's."""
     for _ in range(3):
         tab.keyboard.press("Escape")
     use_renderer(tab, False)
     tab.evaluate("() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")  # of the help, of an error
+    tab.evaluate("""async () => {
+        const {openWorkflows, activeWorkflow, closeWorkflow} = app.extensionManager.workflow
+        for (const other of openWorkflows.filter(one => one !== activeWorkflow)) await closeWorkflow(other)
+    }""")
     return tab

@@ -39,9 +39,10 @@ def use_renderer(page, vue: bool) -> None:
     page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
 
 
-def load(page, workflow: dict) -> None:
-    """Open a workflow as a dropped file is opened."""
-    page.evaluate("async workflow => { await app.loadGraphData(workflow) }", workflow)
+def load(page, workflow: dict, template: str | None = None) -> None:
+    """Open a workflow as a dropped file is opened; or, under its name, as a template is, which comes into view as a whole."""
+    name = [template, {"openSource": "template"}] if template else []
+    page.evaluate("async ([graph, ...name]) => { await app.loadGraphData(graph, true, true, ...name) }", [workflow, *name])
     wait_for_graph(page, workflow)
 
 

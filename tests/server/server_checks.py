@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
+import build_workflows
 import numpy as np
 import pytest
+import testbed_workflows
 from build_workflows import WITH, WITHOUT
 from PIL import Image
 from recipes import RECIPES, TEMPLATES, Recipe
@@ -47,3 +50,11 @@ def check_only_models_missing(node_errors: dict) -> None:
     for found in node_errors.values():
         assert found["class_type"] in LOADERS
         assert {error["type"] for error in found["errors"]} == {"value_not_in_list"}
+
+
+def small(recipe: Recipe) -> dict:
+    """A recipe's twin at the testbed's own size, with words that the testbed knows: others hardly move its pictures."""
+    size = testbed_workflows.SIZE * testbed_workflows.shrink(recipe)
+    words = dict(zip(("positive", "negative"), testbed_workflows.PAIRS[0], strict=True))
+    workflow = build_workflows.build(dataclasses.replace(recipe, size=(size, size), **words))
+    return testbed_workflows.twin(build_workflows.with_comparison(workflow))

@@ -5,15 +5,15 @@ Screenshots go to artefacts/ (ignored by git).
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import urllib.parse
 from pathlib import Path
 
 import build_workflows
 import testbed_workflows
 from comfy_server import PACK, ComfyServer
-from frontend import PICTURE_IN, active, load, run, run_and_see, use_renderer, wait_for_graph
-from recipes import Recipe
+from frontend import PICTURE_IN, SHOWS_FILE, active, load, run, run_and_see, use_renderer, wait_for_graph
+from recipes import RECIPES, TEMPLATES, Recipe
 from server_checks import (
     EVERY_RELEASED,
     EVERY_TEMPLATE,
@@ -23,9 +23,11 @@ from server_checks import (
     WIDE_MODEL,
     check_only_models_missing,
     check_pair,
+    pixels,
+    small,
 )
 
-WHOLE = ("SD3.5 Large Turbo", "SDXL Lightning")  # run at 1024 px: a plain loader and a checkpoint's, both kinds of latent
+WHOLE = "SD3.5 Large Turbo"  # run at 1024 px
 
 PLACES = """vue => {
     const {left, top} = app.canvas.canvas.getBoundingClientRect(), [scale, [x, y]] = [app.canvas.ds.scale, app.canvas.ds.offset]
@@ -63,30 +65,39 @@ def check_layout(page, vue: bool) -> None:
                 assert not overlap(place, [toast[side] for side in ("x", "y", "width", "height")])
 
 
-@EVERY_TEMPLATE
-def test_shipped_workflow_from_the_template_browser(recipe: Recipe, page, server: ComfyServer, artefacts: Path) -> None:
-    """Templates > EXTENSIONS > our pack > card, in both renderers; every node is known, all is in view and readable, and
-    only the model files are missing when it runs."""
-    workflow = build_workflows.build(recipe)
-    for vue in (False, True):
-        use_renderer(page, vue)
-        page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-        page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click()  # a node has it too
+def test_template_browser(page, artefacts: Path) -> None:
+    """Templates > EXTENSIONS > our pack: every card with its picture; the first, clicked, is its workflow."""
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_role("dialog").get_by_text(PACK, exact=True).first.click()  # a node has it too
+    for recipe in reversed(TEMPLATES):
         card = page.get_by_test_id(f"template-workflow-{recipe.title}")
         card.scroll_into_view_if_needed()
         page.wait_for_function(f"card => {PICTURE_IN}(card)", arg=card.element_handle())
-        page.screenshot(path=artefacts / "templates.png")
-        card.click()
-        wait_for_graph(page, workflow)
-        assert page.get_by_text("Missing Node").count() == 0
-        status, body = run(page, workflow)
-        assert status == (200 if recipe.box else 400)
-        if recipe.box:  # what needs no model runs: the mask is seen
-            server.wait(body["prompt_id"])
-        check_only_models_missing(body["node_errors"])
-        wrong = {found["class_type"] for found in body["node_errors"].values()}
-        assert wrong == {node["type"] for node in active(workflow)} & LOADERS
-        page.wait_for_function("() => app.graph.nodes.some(node => node.has_errors)")
+    page.screenshot(path=artefacts / "templates.png")
+    card.click()
+    wait_for_graph(page, build_workflows.build(recipe))
+
+
+@EVERY_TEMPLATE
+def test_shipped_workflow(recipe: Recipe, page, server: ComfyServer, artefacts: Path) -> None:
+    """As the template browser loads it, in both renderers: every node is known, all is in view and readable, and only the
+    model files are missing when it runs."""
+    workflow = server.get_json(f"/api/workflow_templates/{PACK}/{urllib.parse.quote(recipe.title)}.json")
+    assert workflow == build_workflows.build(recipe)
+    load(page, workflow, recipe.title)
+    assert page.get_by_text("Missing Node").count() == 0
+    status, body = run(page, workflow)
+    assert status == (200 if recipe.box else 400)
+    if recipe.box:  # what needs no model runs: the mask is seen
+        server.wait(body["prompt_id"])
+    check_only_models_missing(body["node_errors"])
+    wrong = {found["class_type"] for found in body["node_errors"].values()}
+    assert wrong == {node["type"] for node in active(workflow)} & LOADERS
+    page.wait_for_function("() => app.graph.nodes.some(node => node.has_errors)")
+    for vue in (False, True):
+        if vue:
+            use_renderer(page, True)
+            load(page, workflow, recipe.title)
         page.screenshot(path=artefacts / f"{recipe.title} - {'nodes2' if vue else 'canvas'}.png")
         check_layout(page, vue)
 
@@ -131,24 +142,35 @@ def test_workflow_of_an_earlier_release_runs(file: Path, page, server: ComfyServ
 
 @PICTURE_RECIPES
 def test_twin_runs_and_is_seen(recipe: Recipe, page, server: ComfyServer, artefacts: Path) -> None:
-    """Loaders and words are swapped (the testbed knows few) and nothing else: steps and settings are the shipped ones, and the
-    size is for two, on the canvas. At 1024 px the others would take a CPU minutes and show nothing more: their size is held by
-    what the frontend sends, above. In Nodes 2.0 each is small.
+    """Loaders and words are swapped (the testbed knows few), the comparison is on, and the size is for two: at 1024 px each
+    would take a CPU minutes and show nothing more. Steps and settings are the shipped ones. The pictures are seen in both
+    renderers.
 
     Videos are run by test_workflows.py.
     """
-    words = dict(zip(("positive", "negative"), testbed_workflows.PAIRS[0], strict=True))
-    side = testbed_workflows.SIZE * testbed_workflows.shrink(recipe)
+    twin = small(recipe)
+    load(page, twin)
+    status, body = run(page, twin)
+    assert status == 200, json.dumps(body)
+    outputs = server.wait(body["prompt_id"], seconds=900)
+    saved = {node: found["images"][0] for node, found in outputs.items() if "images" in found}
     for vue in (False, True):
-        small = vue or not recipe.title.endswith(WHOLE)
-        made = dataclasses.replace(recipe, **words, seed=7 + vue, size=(side, side) if small else recipe.size)
-        twin = testbed_workflows.twin(build_workflows.with_comparison(build_workflows.build(made)))
-        if not small:
-            twin = testbed_workflows.with_values(twin, {"UNETLoader": [WIDE_MODEL]})  # with room for this size
         use_renderer(page, vue)
-        load(page, twin)
-        check_pair(run_and_see(page, server, vue), made.size[0] // testbed_workflows.shrink(recipe))
+        for node, file in saved.items():
+            page.wait_for_function(SHOWS_FILE, arg=[node, file["filename"], vue])
         page.screenshot(path=artefacts / f"{recipe.title} - twin - {'nodes2' if vue else 'canvas'}.png")
+    titles = {str(node["id"]): node["title"] for node in twin["nodes"] if "title" in node}
+    check_pair({titles[node]: pixels(server.picture(file)) for node, file in saved.items()}, testbed_workflows.SIZE)
+
+
+def test_a_twin_of_the_shipped_size(page, server: ComfyServer, artefacts: Path) -> None:
+    """As its template is, without the comparison."""
+    recipe = next(recipe for recipe in RECIPES if recipe.model == WHOLE)
+    twin = testbed_workflows.twin(build_workflows.build(recipe))
+    load(page, testbed_workflows.with_values(twin, {"UNETLoader": [WIDE_MODEL]}))
+    [picture] = run_and_see(page, server).values()
+    assert picture.shape == (*reversed(recipe.size), 3) and picture.std() > 10
+    page.screenshot(path=artefacts / f"{recipe.title} - whole.png")
 
 
 @RENDERERS
