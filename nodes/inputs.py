@@ -9,6 +9,10 @@ from comfy_api.latest import io
 from ..vsf_core.schedule import MOST, SHAPES, THIRDS, Curve, read_curve
 from .glue.sampling.seen import is_wanted
 
+WAITING = "not sampled yet: connect this model to the sampler, for the positive prompt"
+"""What a node shows until its model is sampled: for good where that never happens, as with a second model that a guider leaves
+out at CFG 1 (core's DualModelGuider)."""
+
 
 class Shown:
     """A node whose negatives VSF Heat Map shows. It runs again when a heat map is put into the graph, or taken out, and so does

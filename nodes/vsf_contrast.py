@@ -16,7 +16,7 @@ from .glue.reading.masks import of_mask
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
+from .inputs import WAITING, Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
 
 
 class VSFContrast(Shown, io.ComfyNode):
@@ -61,6 +61,8 @@ class VSFContrast(Shown, io.ComfyNode):
                     for c in context_prompts(context, strength, start, end, node_id(cls), region)]
         for prompt in contexts:
             check_fit(prompt, family, model.model, "encode `context` again, in another precision if need be")
+        if contexts:
+            say(node_id(cls), WAITING)
         return io.NodeOutput(attach(model, contexts) if contexts else model)
 
 

@@ -17,7 +17,7 @@ from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
+from .inputs import WAITING, Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
 
 
 class VSFGuidance(Shown, io.ComfyNode):
@@ -71,6 +71,8 @@ class VSFGuidance(Shown, io.ComfyNode):
                 raise ValueError("VSF: lower `scale`, its `curve` or the strength of `negative`. Expected at most "
                                  f"{MAX_SCALE:g} for all multiplied, found {most:g}.")
             check_fit(prompt, family, model.model, "encode `negative` again, in another precision if need be")
+        if prompts:
+            say(node_id(cls), WAITING)
         return io.NodeOutput(attach(model, prompts) if prompts else model)
 
 

@@ -14,18 +14,26 @@ import pytest
 import tiny
 import torch
 import vsf
-from comfy_extras.nodes_custom_sampler import BasicGuider
+from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider
+from comfy_extras.nodes_perpneg import PerpNegGuider
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.conditioning import CARRIED
 from vsf_pack.nodes.glue.reading.contexts import ContextPrompt
 from vsf_pack.nodes.glue.reading.masks import of_mask
 from vsf_pack.nodes.glue.sampling.carry import carrying
 from vsf_pack.nodes.glue.sampling.patch import attach
+from vsf_pack.nodes.inputs import WAITING
 from vsf_pack.nodes.vsf_contrast import VSFContrast
 from vsf_pack.vsf_core.dense import vsf_attention_dense
 from vsf_pack.vsf_core.schedule import read_curve
 
-from nodes import ConditioningAverage, ConditioningCombine, ConditioningSetMask, ConditioningSetTimestepRange
+from nodes import (
+    ConditioningAverage,
+    ConditioningCombine,
+    ConditioningConcat,
+    ConditioningSetMask,
+    ConditioningSetTimestepRange,
+)
 
 # joint, with positions, with object patches, cross, eps
 NAMES = ["sd3", "flux1", "flux2", "lumina2", "kandinsky5", "sd1.5", "wan2.1-t2v", "qwen-image"]
@@ -248,6 +256,65 @@ def test_a_second_model_for_the_negative_alone(case):
     for first, second in ((guided, model), (guided, guided)):
         right = DualModelGuider.execute(first, positive, 2.0, second, case.conditioning(4, 2)).args[0]
         assert torch.isfinite(sample(case, right)).all()
+
+
+@pytest.mark.skipif(cases.VERSION < (0, 30, 0), reason="an older ComfyUI has no such guider")
+def test_a_second_model_that_is_left_out(case, caplog):
+    """At CFG 1 the guider does not touch it, so that nothing in it can speak: its node shows what to do since before."""
+    from comfy_extras.nodes_custom_sampler import DualModelGuider
+    caplog.set_level(logging.INFO, "vsf")
+    model, positive = cases.build(case, torch.float32), case.conditioning(POSITIVE, 1)
+    for guided in (vsf.guide(cases.load(case.name), case.conditioning(4, 4, vsf_words=4)),
+                   VSFContrast.execute(cases.load(case.name), case.conditioning(9, 3), 1.0, 0.0, 1.0).args[0]):
+        guider = DualModelGuider.execute(model, positive, 1.0, guided, case.conditioning(4, 2)).args[0]
+        assert torch.equal(sample(case, guider), sample(case, BasicGuider.execute(model, positive).args[0]))
+    assert [r.message for r in caplog.records if r.name == "vsf"] == 2 * [f"VSF: {WAITING}"]
+
+
+def test_guiders_of_several_prompts(case):
+    """Core's: it acts as the guider's `positive`, and in any other place it is told where it belongs."""
+    model, own, other = cases.load(case.name), carried(case, 1, 50), case.conditioning(4, 2)
+    on_the_model = attach(model, [context_of(case, plain := case.conditioning(POSITIVE, 1), 50)])
+
+    def dual(model: Any, positive: list, middle: list, negative: list) -> Any:
+        return DualCFGGuider.execute(model, positive, middle, negative, 2.0, 1.5, "regular").args[0]
+
+    def perpendicular(model: Any, positive: list, empty: list, negative: list) -> Any:
+        return PerpNegGuider.execute(model, positive, negative, empty, 2.0, 1.0).args[0]
+
+    for name, guider in {"middle": dual, "empty_negative_prompt": perpendicular}.items():
+        out = sample(case, guider(model, own, other, other))
+        assert torch.equal(out, sample(case, guider(on_the_model, plain, other, other)))
+        assert relative_error(out, sample(case, guider(model, plain, other, other))) >= 1e-3
+        with pytest.raises(ValueError, match=f"VSF: connect VSF Conditioning to a `positive` input. .* guider's {name} ones"):
+            sample(case, guider(model, plain, own, other))
+
+
+@pytest.mark.parametrize("change", [
+    lambda own, plain: ConditioningConcat().concat(plain, own)[0],
+    lambda own, plain: ConditioningAverage().addWeighted(plain, own, 0.5)[0],
+    lambda own, plain: [[own[0][0], {"pooled_output": own[0][1]["pooled_output"]}]],
+], ids=["behind another prompt", "averaged into another", "options dropped"])
+def test_nodes_that_leave_it_out(change, case, caplog):
+    """What ComfyUI's nodes drop of a second conditioning cannot speak in the run; the node shows that it was not sampled."""
+    caplog.set_level(logging.INFO, "vsf")
+    own, plain = carried(case, 1, 50), case.conditioning(POSITIVE, 2)
+    left = change(own, plain)
+    assert all(CARRIED not in options and "hooks" not in options for _, options in left)
+    case.sample(cases.load(case.name), left)
+    assert not [r for r in caplog.records if r.name == "vsf"], "nothing says that it has acted"
+
+
+def test_its_hook_alone_is_dropped(case, caplog):
+    """The model's own VSF nodes read the conditioning all the same; without them, the node shows that it was not sampled."""
+    caplog.set_level(logging.INFO, "vsf")
+    own, plain = carried(case, 1, 50), case.conditioning(POSITIVE, 1)
+    without = [[rows, {name: o for name, o in options.items() if name != "hooks"}] for rows, options in own]
+    guided = vsf.guide(cases.load(case.name), case.conditioning(4, 4, vsf_words=4))
+    assert torch.equal(case.sample(guided, without), case.sample(guided, own))
+    caplog.clear()
+    assert torch.equal(case.sample(cases.load(case.name), without), case.sample(cases.load(case.name), plain))
+    assert not [r for r in caplog.records if r.name == "vsf"]
 
 
 def test_a_negative_is_kept_once_for_all_that_carry_it(case):

@@ -113,6 +113,13 @@ def test_a_line_is_a_negative_of_its_own():
     assert difference(sample("Flux", model, positive), sample("Flux", one, positive)) >= 1e-5
 
 
+@pytest.mark.parametrize("same", ["hands:1", "(hands:1.0)", "\n  hands # not these\n# nothing\n", "hands\nclouds:0"])
+def test_one_line_is_no_list(same):
+    """Bit for bit: its weight is 1, and what is no negative adds nothing."""
+    (model, positive), (other, _) = prompt("Flux", "hands"), prompt("Flux", same)
+    assert torch.equal(sample("Flux", other, positive), sample("Flux", model, positive))
+
+
 def test_words_of_the_prompt_are_left_out():
     """"red hands" is "hands" where the apple is red."""
     (model, positive), (other, _) = prompt("Flux", "red hands"), prompt("Flux", "hands")
