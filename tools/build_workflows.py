@@ -394,7 +394,7 @@ def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: O
     links = {"model": parts.guided[0], "latent": latent, "image": images}
     seen = saved.add("VSFHeatMap", 0, "average", 0.7, 0.0, colours=BLUE, links=links)
     saved.close("Step 6 - See what the negative does", ORANGE)
-    column = Column(saved.graph, saved.right, 330)
+    column = Column(saved.graph, saved.right, 320)
     column.add("PreviewImage", title="The map", links={"images": (seen, "map")})
     column.add("PreviewAny", title="Numbers", links={"source": (seen, "numbers")}, height=300)
     column.close("How hard")
@@ -423,7 +423,7 @@ def build(recipe: Recipe) -> dict:
     save(saved, recipe, images, WITH, "VSF/with", 170 if recipe.shots else 230 if recipe.video else 400)
     saved.close(f"Step 5 - {thing(recipe).capitalize()}")
     if recipe.sees:
-        heat_map(Column(graph, saved.right, 330), recipe, parts, latent, images)
+        heat_map(Column(graph, saved.right, 320), recipe, parts, latent, images)
         return graph.workflow()
     comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()
