@@ -24,6 +24,15 @@ def test_kernels(kernel, dtype, tolerance, kv_heads, scale):
     torch.testing.assert_close(z.double(), expected, atol=tolerance, rtol=tolerance)
 
 
+def test_only_rows_that_are_not_dense_are_copied():
+    whole = torch.randn(2, 9, 4, 16, generator=torch.Generator().manual_seed(0))
+    q, apart, backwards = whole.transpose(1, 2), whole[..., ::2], whole.mT
+    same, *copies = attention._dense_rows(q, apart, backwards)
+    assert same is q
+    for copy, t in zip(copies, (apart, backwards), strict=True):
+        assert copy.stride(-1) == 1 and torch.equal(copy, t)
+
+
 def test_math_attention_in_chunks():
     q, k, v = torch.randn(3, 1, 2, 50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for whole, parts in zip(attention.math_attention(q, k, v), attention.math_attention(q, k, v, chunk=7), strict=True):
