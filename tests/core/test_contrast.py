@@ -363,6 +363,15 @@ def test_copies_count_once(form, copies):
     torch.testing.assert_close(out, vsf_attention_dense(q, k_more, v_more, more))
 
 
+def test_differences_beyond_half_precision(form):
+    """Z+ = 40,000 and D = -80,000, which is beyond it where the result is not: a push of |Z+|, faded to a fifth."""
+    layout = layout_of(("P", 4), (0, 4), negatives=(Context(1.0, 0.2),), queries=IMAGE)
+    q, k, v = tensors(layout, dtype=torch.float64)
+    v[:, :, :4], v[:, :, 4:] = 40000, -40000
+    out = form(*(t.half() for t in (q, k, v)), layout)
+    torch.testing.assert_close(out, torch.full_like(out, 48000), rtol=2e-3, atol=0)
+
+
 def test_copies_of_words_in_pieces(form):
     """The words are the first of all pieces, wherever these end."""
     layout = layout_of((0, 2), ("P", 3), (0, 1), ("B", 1), (0, 3), negatives=(Context(1.0, copies=2),), queries=IMAGE)
