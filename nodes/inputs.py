@@ -1,13 +1,18 @@
 """Inputs that nodes share, and what may be in them."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..vsf_core.schedule import MOST, SHAPES, THIRDS, Curve, read_curve
+from .glue.reading.conditioning import NegativePrompt
 from .glue.sampling.seen import is_wanted
+
+MAX_SCALE, MAX_BIAS = 10.0, 5.0
+"""Of the paper's rule."""
 
 WAITING = "not sampled yet: connect this model to the sampler, for the positive prompt"
 """What a node shows until its model is sampled: for good where that never happens, as with a second model that a guider leaves
@@ -66,6 +71,14 @@ def over_time(name: str, strength: float, curve: Any) -> tuple[float, Curve | No
     if read.constant is None:
         return strength, read, "" if strength else f"{name} 0"
     return strength * read.constant, None, f"{name} 0" if not strength else "" if read.constant else "its curve is 0"
+
+
+def check_scales(negatives: Sequence[NegativePrompt]) -> None:
+    """Raise ValueError, for the user to read, for a scale that is too large with all that it is multiplied by."""
+    for n in negatives:
+        if (most := n.scale * (n.curve.highest if n.curve else 1.0)) > MAX_SCALE:
+            raise ValueError("VSF: lower `scale`, its `curve` or the strength of `negative`. Expected at most "
+                             f"{MAX_SCALE:g} for all multiplied, found {most:g}.")
 
 
 def in_range(name: str, value: Any, most: float) -> float:

@@ -17,7 +17,20 @@ from .glue.reading.tokens import UNPADDED
 from .glue.said import node_id, say
 from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
-from .inputs import WAITING, Shown, blocks_input, curve_input, in_range, in_time, mask_input, over_time, times
+from .inputs import (
+    MAX_BIAS,
+    MAX_SCALE,
+    WAITING,
+    Shown,
+    blocks_input,
+    check_scales,
+    curve_input,
+    in_range,
+    in_time,
+    mask_input,
+    over_time,
+    times,
+)
 
 
 class VSFGuidance(Shown, io.ComfyNode):
@@ -66,18 +79,14 @@ class VSFGuidance(Shown, io.ComfyNode):
         padded = family.__name__.rpartition(".")[2] not in UNPADDED
         prompts = [replace(prompt, curve=times, blocks=where)
                    for prompt in negative_prompts(negative, scale, bias, start, end, padded, node_id(cls), region)]
+        check_scales(prompts)
         for prompt in prompts:
-            if (most := prompt.scale * (times.highest if times else 1.0)) > MAX_SCALE:
-                raise ValueError("VSF: lower `scale`, its `curve` or the strength of `negative`. Expected at most "
-                                 f"{MAX_SCALE:g} for all multiplied, found {most:g}.")
             check_fit(prompt, family, model.model, "encode `negative` again, in another precision if need be")
         if prompts:
             say(node_id(cls), WAITING)
         return io.NodeOutput(attach(model, prompts) if prompts else model)
 
 
-MAX_SCALE = 10.0
-MAX_BIAS = 5.0
 # SD3.5 Large Turbo in the paper's form: its setting "Quality" (3.3, 0.2), less the second, unflipped copy of the negative
 # that the authors' code shows to the image: effective alpha = 3.3 - e^0.2 = 2.1
 DEFAULT_SCALE = 2.0

@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..vsf_core.schedule import Curve
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, ContextPrompt, in_context
@@ -69,6 +70,15 @@ def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any,
          waiting: str, region: Region = EVERYWHERE) -> tuple[list[Any], list[ContextPrompt]]:
     """The CONDITIONING of a prompt and its negatives, a line each; what becomes of each is said on the node, and `waiting` if
     any is left. Raises ValueError, for the user to read, for inputs that are none."""
+    prompt, found, told, times = read_lines(node, clip, prompt, negative, strength, curve, waiting, region)
+    positive, contexts = in_context(clip, prompt, found, node, told, region)
+    return positive, [replace(context, curve=times) for context in contexts]
+
+
+def read_lines(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any, curve: Any, waiting: str,
+               region: Region) -> tuple[str, list[tuple[str, float]], str, Curve | None]:
+    """The prompt without its negative parts; the negatives that act, a text and its strength each; what was said of them; their
+    curve. As `read` otherwise."""
     if clip is None:
         raise ValueError("VSF: load a text encoder with a CLIP loader node, if the checkpoint has none inside. Expected "
                          "one in `clip`, found none.")
@@ -95,8 +105,7 @@ def read(node: str | None, clip: Any, prompt: Any, negative: Any, strength: Any,
     said += [] if said or found else ["off: no negative"]
     told = "\n".join(said)
     say(node, "\n".join([*said, *([waiting] if found else [])]))
-    positive, contexts = in_context(clip, prompt, found, node, told, region)
-    return positive, [replace(context, curve=times) for context in contexts]
+    return prompt, found, told, times
 
 
 NODES: list[type[io.ComfyNode]] = [VSFPrompt]

@@ -45,15 +45,20 @@ class VSFTextEncode(io.ComfyNode):
                              "one in `clip`, found none.")
         if not isinstance(text, str):
             raise ValueError(f"VSF: write the negative as a text. Expected one in `text`, found {type(text).__name__}.")
-        tokens = tokenize(clip, text)
-        words = has_words(clip, text, tokens)
-        conditioning = clip.encode_from_tokens_scheduled(tokens)
-        if words:
-            return io.NodeOutput([only_words(clip, tokens, *entry, quiet=i > 0) for i, entry in enumerate(conditioning)])
-        log.info("VSF: the negative has no words, which turns it off")
-        for encoded, _ in conditioning:
-            made.remember(encoded, words=False)
-        return io.NodeOutput([[encoded, {**options, WORDS: 0}] for encoded, options in conditioning])
+        return io.NodeOutput(encoded(clip, text))
+
+
+def encoded(clip: Any, text: str) -> list[Any]:
+    """The CONDITIONING of a negative, without padding."""
+    tokens = tokenize(clip, text)
+    words = has_words(clip, text, tokens)
+    conditioning = clip.encode_from_tokens_scheduled(tokens)
+    if words:
+        return [only_words(clip, tokens, *entry, quiet=i > 0) for i, entry in enumerate(conditioning)]
+    log.info("VSF: the negative has no words, which turns it off")
+    for rows, _ in conditioning:
+        made.remember(rows, words=False)
+    return [[rows, {**options, WORDS: 0}] for rows, options in conditioning]
 
 
 def only_words(clip: Any, tokens: Tokens, encoded: Tensor, options: dict[str, Any], quiet: bool) -> list[Any]:

@@ -5,4 +5,4 @@ WORDS = "vsf_words"
 was empty. Nodes that change the rows keep it, so that `rows_of_words` asks the rows too."""
 
 CARRIED = "vsf_negatives"
-"""Key that VSFConditioning leaves: the prompt's own negatives, a tuple of ContextPrompt (reading/contexts.py)."""
+"""Key that VSFConditioning leaves: the prompt's own negatives, NegativePrompts and ContextPrompts (reading/)."""

@@ -18,6 +18,7 @@ from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider
 from comfy_extras.nodes_perpneg import PerpNegGuider
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.conditioning import CARRIED
+from vsf_pack.nodes.glue.reading.conditioning import negative_prompts
 from vsf_pack.nodes.glue.reading.contexts import ContextPrompt
 from vsf_pack.nodes.glue.reading.masks import of_mask
 from vsf_pack.nodes.glue.sampling.carry import carrying
@@ -324,6 +325,71 @@ def test_a_negative_is_kept_once_for_all_that_carry_it(case):
     model = cases.load(case.name)
     twice = [*find(0.0, 0.5)[0], *find(0.501, 1.0)[0]]
     assert torch.equal(case.sample(model, twice, steps=3), case.sample(model, own, steps=3))
+
+
+# -- the paper's rule -------------------------------------------------------------------------------------------------
+
+def papers(case, seed: int, negative: int, scale: float, bias: float = 0.2, length: int = 5, **settings) -> list:
+    """A prompt that brings a negative by the paper's rule."""
+    prompts = negative_prompts(case.conditioning(length, negative, vsf_words=length), scale, bias, 0.0, 1.0)
+    return carrying(case.conditioning(POSITIVE, seed), [dataclasses.replace(n, **settings) for n in prompts])
+
+
+class PaperRegions(reference.Branches):
+    """Each prompt in a call of its own; their mean by masks. From noise on, in double precision. region: that of the call."""
+    region = -1
+
+    def set_regions(self, regions: list[tuple[list, torch.Tensor]]) -> None:
+        self.masks = [mask for _, mask in regions]
+        self.inner_set_conds({str(i): text for i, (text, _) in enumerate(regions)})
+
+    def predict_noise(self, x: torch.Tensor, timestep: torch.Tensor, model_options: Any = {},  # noqa: B006  ComfyUI's
+                      seed: Any = None) -> torch.Tensor:
+        total = torch.zeros_like(x)
+        for region, mask in enumerate(self.masks):
+            self.region = region
+            conds = [self.conds[str(region)]]
+            total += mask.to(x) * comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)[0]
+        return total / sum(self.masks).to(x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_regions_by_the_papers_rule_equal_the_reference(name):
+    """Two prompts side by side, each with a negative of its own; a third over them has none."""
+    case = cases.BY_NAME[name]
+    height, width = case.latent[-2:]
+    masks = [torch.zeros(1, height, width) for _ in range(3)]
+    masks[0][..., :width // 2], masks[1][..., width // 2:], masks[2][:, :1] = 1.0, 0.7, 0.5
+    parts = [papers(case, 1, 50, 2.0), papers(case, 2, 51, 1.0, 0.0, 3), case.conditioning(POSITIVE, 3)]
+    out = case.sample(cases.load(name), [entry for part, mask in zip(parts, masks, strict=True)
+                                         for entry in ConditioningSetMask().append(part, mask, "default", 1.0)[0]])
+    first = case.negative(5, 50, alpha=2.0, beta=0.2, active=lambda sigma: guider.region == 0)
+    second = case.negative(3, 51, alpha=1.0, active=lambda sigma: guider.region == 1)
+    guider = PaperRegions(case.reference(first, second))
+    guider.set_regions([(case.conditioning(POSITIVE, 1 + i), mask) for i, mask in enumerate(masks)])
+    truth = sample(case, guider)
+    assert relative_error(out, truth) <= 1e-5
+    second.active = lambda sigma: False
+    assert relative_error(out, sample(case, guider)) >= 1e-4
+
+
+def test_by_the_papers_rule_alone_it_is_what_it_is_on_the_model(case, caplog):
+    """Bit for bit, with a curve and a mask; beside VSF Guidance on the model, and beside a context of the same prompt."""
+    caplog.set_level(logging.INFO, "vsf")
+    model, plain, mask = cases.load(case.name), case.conditioning(POSITIVE, 1), torch.eye(8)
+    settings = dict(curve=read_curve("fade out"), region=of_mask(mask))
+    own, (n,) = papers(case, 1, 50, 2.0, node="3", name="wheels", told="said", **settings), negative_prompts(
+        case.conditioning(5, 50, vsf_words=5), 2.0, 0.2, 0.0, 1.0)
+    n = dataclasses.replace(n, **settings)
+    out = case.sample(model, own)
+    assert [r.message for r in caplog.records if r.name == "vsf"][-1] == "VSF: said\nacted in 2 of 2 steps on 5 tokens"
+    assert torch.equal(out, case.sample(attach(model, [n]), plain))
+    assert not torch.equal(out, case.sample(model, plain))
+    both = attach(model, [context_of(case, plain, 52)])
+    assert torch.equal(case.sample(both, own), case.sample(attach(both, [n]), plain))
+    assert not torch.equal(case.sample(both, own), out)
+    with pytest.raises(ValueError, match="VSF: connect VSF Conditioning to a `positive` input."):
+        case.sample(model, plain, own, cfg=2.0)
 
 
 # -- a mask of its own ------------------------------------------------------------------------------------------------

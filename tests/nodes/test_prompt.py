@@ -16,7 +16,9 @@ from vsf_pack.nodes.glue.conditioning import CARRIED
 from vsf_pack.nodes.glue.sampling.run import KEY as ATTACHED
 from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_contrast import VSFContrast
+from vsf_pack.nodes.vsf_guidance import VSFGuidance
 from vsf_pack.nodes.vsf_prompt import VSFPrompt
+from vsf_pack.nodes.vsf_text_encode import VSFTextEncode
 
 from nodes import (
     CLIPTextEncode,
@@ -209,3 +211,28 @@ def test_embeddings_in_lines(tmp_path, caplog):
         assert torch.equal(rows, context.prompt) and int(context.words["cross_attn"].sum()) == 5
     alone, weighted, among = (c.tokens for c in contexts)
     assert not torch.equal(alone, weighted) and not torch.equal(alone, among)
+
+
+@pytest.mark.parametrize("name", ["SD 3", "SD 1", "Z-Image"])
+def test_a_prompt_with_negatives_by_the_papers_rule(name):
+    """Bit for bit what VSF Guidance makes of each line, with its weight; without a scale, VSF Prompt's rule."""
+    clip, model = clip_of(name), model_of(name)
+    own = VSFConditioning.execute(clip, PROMPT, "bad hands:0.5\nblurry", 2.0, scale=1.5, bias=0.2).args[0]
+    assert same_conditioning([[own[0][0], {}]], [[encode(name, PROMPT)[0][0], {}]])
+    guided = model
+    for line, scale in (("bad hands", 1.5), ("blurry", 3.0)):
+        guided = VSFGuidance.execute(guided, VSFTextEncode.execute(clip, line).args[0], scale, 0.2, 0.0, 1.0).args[0]
+    out = sample(name, model, own)
+    assert torch.equal(out, sample(name, guided, encode(name, PROMPT)))
+    assert difference(out, sample(name, model, encode(name, PROMPT))) >= 1e-5
+    other = VSFConditioning.execute(clip, PROMPT, "bad hands:0.5\nblurry", 2.0, bias=0.2).args[0]
+    prompted, positive = VSFPrompt.execute(model, clip, PROMPT, "bad hands:0.5\nblurry", 2.0).args
+    assert torch.equal(sample(name, model, other), sample(name, prompted, positive))
+    assert difference(out, sample(name, model, other)) >= 1e-5
+
+
+def test_a_scale_beyond_its_limit():
+    with pytest.raises(ValueError, match="VSF: lower `scale`, its `curve` or the strength of `negative`. .* at most 10 .* 12"):
+        VSFConditioning.execute(clip_of("SD 1"), PROMPT, "hands", 2.0, scale=6.0)
+    with pytest.raises(ValueError, match="VSF: set `scale` between 0 and 10. .* found 11"):
+        VSFConditioning.execute(clip_of("SD 1"), PROMPT, "hands", 2.0, scale=11.0)

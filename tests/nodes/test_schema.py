@@ -31,7 +31,8 @@ CONTRACT = {
     "VSFTextEncode": {"inputs": [("clip", "CLIP", None), ("text", "STRING", None)], "outputs": ["CONDITIONING"]},
     "VSFConditioning": {
         "inputs": [("clip", "CLIP", None), ("prompt", "STRING", None), ("negative", "STRING", None),
-                   ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None), ("mask", "MASK", None)],
+                   ("strength", "FLOAT", (1.0, 0.0, 3.0)), ("curve", "STRING", None), ("mask", "MASK", None),
+                   ("scale", "FLOAT", (0.0, 0.0, 10.0)), ("bias", "FLOAT", (0.0, 0.0, 5.0))],
         "outputs": ["CONDITIONING"],
     },
     "VSFHeatMap": {

@@ -42,7 +42,8 @@ class NegativePrompt:
     options: the rest of its CONDITIONING entry (masks, further encoders' outputs), for families that need more than tokens.
     node: the id of the node in the graph that it comes from, which shows what it did. curve: what its scale is times over the
     sampling; blocks: those of the model in which it acts, None for all. region: where in the
-    picture it acts.
+    picture it acts. told: what the node has said before the run, and says again after it; name: what to call it there. carried:
+    whether it is that of the conditionings alone that carry it (CARRIED).
     """
     tokens: Tensor
     scale: float
@@ -54,6 +55,9 @@ class NegativePrompt:
     curve: Curve | None = None
     blocks: Blocks | None = None
     region: Region = EVERYWHERE
+    told: str = ""
+    name: str = ""
+    carried: bool = False
 
 
 def negative_prompts(conditioning: list[tuple[Tensor, dict[str, Any]]], scale: float, bias: float, start_percent: float,

@@ -29,9 +29,8 @@ class ContextPrompt:
     """A prompt with what must not be in the picture behind it, and its settings. tokens: (1 or B, LN, C); own: its words.
 
     options: the rest of its CONDITIONING entry. prompt: (1, LP, C), the prompt that it is the context of, as it comes from its
-    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve, blocks, region: as in
-    NegativePrompt; told: what the node has said before the run, and says again after it; name: what to call it there. carried:
-    whether it is that of the conditionings alone that carry it (CARRIED), and of no other one with the same text.
+    text encoder, and words: its words; None for whichever positive prompt is sampled. node, curve, blocks, region, told, name:
+    as in NegativePrompt; carried: as there, so that it is of no other one with the same text.
     """
     tokens: Tensor
     strength: float = 0.0

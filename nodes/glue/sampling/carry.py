@@ -14,16 +14,16 @@ import comfy.hooks
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from ..conditioning import CARRIED
-from ..reading.contexts import ContextPrompt
+from ..reading.conditioning import NegativePrompt
 from .patch import VSFPatch, attach
-from .run import KEY
+from .run import KEY, Prompt
 
 
-def carrying(positive: list[Any], negatives: Sequence[ContextPrompt]) -> list[Any]:
-    """A CONDITIONING, entry by entry with its own of the negatives: those whose prompt it is."""
-    entries = []
+def carrying(positive: list[Any], negatives: Sequence[Prompt]) -> list[Any]:
+    """A CONDITIONING, entry by entry with its own of the negatives: those whose prompt it is, and all by the paper's rule."""
+    entries, carried = [], [replace(n, carried=True) for n in negatives]
     for rows, options in positive:
-        own = tuple(replace(n, carried=True) for n in negatives if n.prompt is rows)
+        own = tuple(n for n in carried if isinstance(n, NegativePrompt) or n.prompt is rows)
         entries += comfy.hooks.set_hooks_for_conditioning([[rows, {**options, CARRIED: own}]], _hook()) if own else [
             [rows, options]]
     return entries

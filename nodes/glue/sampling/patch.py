@@ -164,7 +164,7 @@ class VSFPatch:
         noted = remarks(guider.conds["positive"], negatives, positives, self.family)
         for remark in dict.fromkeys(filter(None, noted)):
             log.warning("VSF: %s.", remark)
-        names = [n.name if isinstance(n, ContextPrompt) else "" for n in negatives]
+        names = [n.name for n in negatives]
         run.seen = recorder(names, guider.conds["positive"], noise, extra_args["model_options"])
         callback = callback if run.seen is None else run.seen.watched(callback)
         extra_args = {**extra_args, "model_options": {**extra_args["model_options"], KEY: run}}
@@ -244,7 +244,7 @@ class VSFPatch:
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
             text = (f"{name and name + 'is '}off: with the prompt before it, it is the prompt and nothing more" if is_off else
                     f"{name}acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
-            said.setdefault(n.node, [n.told] if isinstance(n, ContextPrompt) and n.told else []).append(text)
+            said.setdefault(n.node, [n.told] if n.told else []).append(text)
         for n, remark in zip(run.negatives, remarks, strict=True):
             said[n.node] += [remark] if remark and remark not in said[n.node] else []
         for node, lines in said.items():
@@ -253,7 +253,7 @@ class VSFPatch:
     def _active_in(self, run: Run, active: tuple[int, ...], positive: Positive, length: int) -> NegativesCond | None:
         """One tag for all positives that are alike: ComfyUI batches contexts of different lengths by repeating them (UNets,
         CONDCrossAttn), and a positive that counts twice would halve the negative. None if no negative acts on it."""
-        own = tuple(c for c in active if isinstance(run.negatives[c], NegativePrompt) or c in positive.contexts)
+        own = tuple(c for c in active if positive.has(c, run.negatives[c]))
         if own and (own, positive, length) not in run.tags:
             settings = tuple(_settings(run.negatives[c]) for c in own)
             encoded, kept = ([of[c] for c in own] for of in (run.encoded, run.kept))
@@ -350,7 +350,7 @@ def _names(negatives: Sequence[Prompt]) -> list[str]:
     names = []
     for n in negatives:
         seen[n.node] += 1
-        own = f'"{n.name}"' if isinstance(n, ContextPrompt) and n.name else f"negative {seen[n.node]}"
+        own = f'"{n.name}"' if n.name else f"negative {seen[n.node]}"
         names.append(f"{own} " if together[n.node] > 1 else "")
     return names
 

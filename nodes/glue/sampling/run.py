@@ -33,14 +33,21 @@ Prompt = NegativePrompt | ContextPrompt
 @dataclass(frozen=True, eq=False)
 class Positive:
     """One positive prompt of a run. contexts: those of its negatives that are read in its context; words: which of its tokens
-    are words, (L,) bool, by the name that Encoded has for them, where contexts need to know."""
+    are words, (L,) bool, by the name that Encoded has for them, where contexts need to know; carries: the negatives by the
+    paper's rule that it brings with it."""
     contexts: frozenset[int]
     words: dict[str, Tensor]
+    carries: frozenset[int] = frozenset()
 
     def is_like(self, other: Positive) -> bool:
         """Whether two prompts differ in nothing that is told here."""
-        return (self.contexts == other.contexts and self.words.keys() == other.words.keys()
+        return (self.contexts == other.contexts and self.carries == other.carries and self.words.keys() == other.words.keys()
                 and all(torch.equal(self.words[k], other.words[k]) for k in self.words))
+
+
+    def has(self, c: int, negative: Prompt) -> bool:
+        """Whether a negative, by its number in the run, acts on it."""
+        return c in self.contexts or c in self.carries or (isinstance(negative, NegativePrompt) and not negative.carried)
 
 
 NOTHING_TOLD = Positive(frozenset(), {})
@@ -79,7 +86,7 @@ class Run:
         return float(sigma) in self.windows[c] and (curve is None or float(curve.at(sigma)) >= NOTHING)
 
 
-def carried(entries: Sequence[dict[str, Any]]) -> list[ContextPrompt]:
+def carried(entries: Sequence[dict[str, Any]]) -> list[Prompt]:
     """The negatives that a run's conditionings carry, each once."""
     return list({id(n): n for entry in entries for n in entry.get(CARRIED, ())}.values())
 
@@ -157,8 +164,10 @@ def _positive(entry: dict[str, Any], negatives: Sequence[Prompt], encoded: Seque
               base_model: Any) -> Positive:
     contexts = {c: n.words_of(entry) for c, n in enumerate(negatives)
                 if isinstance(n, ContextPrompt) and TEXT_ROWS in entry and n.belongs_to(entry)}
+    carries = frozenset(c for c, n in enumerate(negatives) if isinstance(n, NegativePrompt) and n.carried
+                        and any(n is own for own in entry.get(CARRIED, ())))
     if not contexts:
-        return NOTHING_TOLD
+        return Positive(frozenset(), {}, carries) if carries else NOTHING_TOLD
     words = next(iter(contexts.values()))
     if any(w.keys() != words.keys() or not all(torch.equal(w[k], words[k]) for k in w) for w in contexts.values()):
         raise ValueError("VSF: use VSF Prompt for all negatives of a prompt, or VSF Contrast for all. Expected them to agree "
@@ -166,7 +175,7 @@ def _positive(entry: dict[str, Any], negatives: Sequence[Prompt], encoded: Seque
     alone = encoded_words(ContextPrompt(entry[TEXT_ROWS], options=entry, own=words), family, base_model)
     acting = frozenset(c for c in contexts if not _same(encoded[c], alone))
     text = entry["model_conds"].get(text_key(family))
-    return Positive(acting, _in_the_model(entry, words, family, None if text is None else text.cond))
+    return Positive(acting, _in_the_model(entry, words, family, None if text is None else text.cond), carries)
 
 
 def encoded_words(prompt: Prompt, family: Family, base_model: Any) -> Encoded:
