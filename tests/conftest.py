@@ -43,7 +43,7 @@ _load_pack()
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
-LONGEST = ("test_testbed", "server", "test_training_runs_and_resumes")
+LONGEST = ("server", "test_testbed", "test_commands", "test_training_runs_and_resumes")
 SHORTEST = ("test_families", "test_contexts")
 
 

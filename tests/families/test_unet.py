@@ -228,6 +228,7 @@ def test_an_override_inside_the_model_is_told():
         sample(model)
 
 
+@pytest.mark.skipif(not vsf.EVERY, reason="a minute for what tests/glue/test_neighbours.py does with SD 3 (vsf.EVERY)")
 def test_torch_compile_does_not_freeze_the_settings():
     base = cases.load(CASE.name).clone()
     torch._dynamo.reset()

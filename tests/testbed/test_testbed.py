@@ -109,9 +109,9 @@ def test_without_a_negative(measured):
 
 
 def test_vsf_removes_the_part_and_keeps_the_subject(measured):
-    """The aim is 0.85, and README's table has 0.865: one picture in 200 is left to other processors' rounding."""
+    """Of these 100, 0.88 are without the part: three are left to other processors' rounding."""
     none, vsf = measured["none"], measured["VSF"]
-    assert vsf["part_absent"] >= 0.845
+    assert vsf["part_absent"] >= 0.85
     assert vsf["subject_kept"] >= 0.97
     assert vsf["quality"] >= none["quality"] - 0.03
 
@@ -135,10 +135,10 @@ the UNet, which was taught for two minutes, nothing is promised."""
 
 @pytest.fixture(scope="module", params=FLOORS)
 def taught(request, scorer) -> tuple[str, dict[str, dict]]:
-    """Rows of a model in another architecture: half the pictures, at its number of steps."""
+    """Rows of a model in another architecture: fewer pictures, at its number of steps."""
     nodes, pipe = vsf.node_classes(), pipeline.Pipeline(architecture=request.param)
     rules = {"none": evaluate.none_rule(), "VSF": evaluate.vsf_rule(nodes, pipeline.SCALES[request.param], 0.0)}
-    rows = evaluate.evaluate(pipe, scorer, list(rules.values()), scenes.prompt_pairs(PICTURES // 2), [FLOORS[request.param][0]])
+    rows = evaluate.evaluate(pipe, scorer, list(rules.values()), scenes.prompt_pairs(FEWER), [FLOORS[request.param][0]])
     return request.param, dict(zip(rules, rows, strict=True))
 
 
