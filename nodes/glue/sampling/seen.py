@@ -126,8 +126,8 @@ class Recorder:
         frame, row, column = (0, 0, 0, *area[len(area) // 2:])[-3:]
         start = frame, row, column
         window = model_options.get("transformer_options", {}).get("context_window")
-        axis = -1 if window is None else 3 + window.dim - (x.ndim if shapes is None else len(shapes.cond[0]))
-        if axis < 0:  # no window, or one of pictures of a batch
+        axes = x.ndim if shapes is None else len(shapes.cond[0])
+        if window is None or (axis := 3 + window.dim - axes) < 0:  # no window, or one of pictures of a batch
             return Place(weight, start)
         return Place(weight, start, list(window.index_list), axis, int(getattr(window, "causal_anchor_index", -1) >= 0))
 
