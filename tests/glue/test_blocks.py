@@ -15,6 +15,7 @@ import tiny
 import torch
 import vsf
 from comfy.ldm.modules.attention import attention_pytorch
+from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 from neighbours import compiled
 from vsf_pack.nodes.glue.attention.override import VSFAttention
 from vsf_pack.nodes.glue.families.counting import Count, count_blocks, recounted
@@ -190,3 +191,19 @@ def test_a_model_that_is_counted_has_its_control_net(monkeypatch):
     assert relative_error(case.sample(model, plain), want) >= 1e-3
     monkeypatch.setattr(patch, "count_blocks", lambda model: Count(0))
     assert torch.equal(case.sample(model, positive), want)
+
+
+def test_calls_that_skip_layers_count_nothing():
+    """Core's skip-layer guidance asks the model once more in each step: as often with a third of the blocks as with all."""
+    case = cases.BY_NAME["sd3"]
+    model, calls = cases.load("sd3"), []
+    hook = model.model.diffusion_model.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        for where in ("", "first third"):
+            skipping = SkipLayerGuidanceDiT.execute(guided(case, where), 2.0, 0.0, 1.0, "1", "", 0.0).args[0]
+            case.sample(skipping, case.conditioning(7, 1), cfg=2.0, steps=3)
+            calls.append(0)
+    finally:
+        hook.remove()
+    half = len(calls) // 2
+    assert calls[:half] == calls[half:] == [1] * (half - 1) + [0] and half > 2 * 3

@@ -14,6 +14,11 @@ class Count(NamedTuple):
     blocks: int
     attentions: int = 1
 
+    @property
+    def total(self) -> int:
+        """All attentions."""
+        return self.blocks * self.attentions
+
     def block_of(self, attention: int) -> int:
         """Both from 0, in the order of a forward."""
         return attention // self.attentions

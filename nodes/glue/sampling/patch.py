@@ -290,10 +290,11 @@ class VSFPatch:
         if not any(named):
             return forward(control)[0]
         listed = count_blocks(executor.class_obj.diffusion_model)
-        count, seen = active.run.count or listed, active.run.seen
+        known, seen = active.run.count, active.run.seen
+        count = known or listed
         recorded = 0 if seen is None else len(seen.calls)
         out, attentions = forward(_copied(control), (named, count))
-        if attentions:  # none where a cache has answered
+        if attentions > (known.total if known else 0):  # fewer where a cache has answered, or layers are skipped
             active.run.count = recounted(listed, attentions)
             _check_blocks(named, active.run.count)
             if active.run.count != count:  # once a run, in the few models whose lists tell another number
