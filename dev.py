@@ -12,6 +12,7 @@
     python dev.py evidence [...]  VSF and its rivals over the testbed, strength by strength
     python dev.py heat [...]   where VSF Prompt acts in the testbed's pictures, by VSF Heat Map
     python dev.py where [...]  what a mask does: two cars side by side, the wheels taken off the left one alone
+    python dev.py several [...]  several negatives: as lines, as one long negative, as chained nodes
     python dev.py check [...]  types, coverage and mutation testing: the figures of docs/checked.md
     python dev.py thumbnails   makes the pictures of the template cards again
     python dev.py help-pictures  makes the pictures of the nodes' help pages again
@@ -101,6 +102,7 @@ COMMANDS = {
     "evidence": script("benchmarks", "evidence.py"),
     "heat": script("benchmarks", "heat.py"),
     "where": script("benchmarks", "where.py"),
+    "several": script("benchmarks", "several.py"),
     "comfy": script("tools", "run_comfyui.py"),
     "train": script("testbed", "train.py"),
     "evaluate": script("testbed", "evaluate.py"),
