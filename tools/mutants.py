@@ -9,7 +9,7 @@ the cheapest case, then the next ones, until they have taken LIMIT seconds. One 
 
 The mutants are run in an order by chance, always the same: NUMBER, the first so many of it, and whatever has been run when it
 is stopped, are random samples of all. What was found of a function that has not changed is kept, but for survivors, which newer
-tests may kill.
+tests may kill; those that are known to be equivalent (EQUIVALENT, a file) are not run again.
 """
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def name_of(mutant: str) -> str:
 class Mutants:
     """The pytest plugin that runs them, in the place of the tests."""
 
-    def __init__(self, patterns: list[str], number: int | None, children: int) -> None:
+    def __init__(self, patterns: list[str], number: int | None, children: int, equivalent: Path) -> None:
         self.files = {str(path): SourceFileMutationData(path=path) for path in walk_mutatable_files()}
         for file in self.files.values():
             file.load()
@@ -70,6 +70,8 @@ class Mutants:
         chosen = sorted(name for name in self.home if name_of(name) not in OUTSIDE)
         random.Random(0).shuffle(chosen)
         self.all = [name for name in chosen if not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)][:number]
+        self.known = set(re.findall(r"^- (.*)\n\+ (.*)$", equivalent.read_text(encoding="utf-8"), re.MULTILINE))
+        self.todo = [name for name in self.all if self.kind(name) in ("survived", "not run")]
         self.children, self.running = children, {}
         self.took: dict[pytest.Item, float] = {}
         self.reach: defaultdict[str, list[pytest.Item]] = defaultdict(list)
@@ -92,18 +94,17 @@ class Mutants:
         self.learn(session.items)
         if self.broken:
             raise pytest.UsageError(f"tests fail without a mutant: {', '.join(self.broken)}")
-        todo = [name for name in self.all if self.home[name].exit_code_by_key[name] in (None, SURVIVED, UNREACHED)]
-        print(f"{len(self.all)} mutants, {len(todo)} to run; {len(self.took)} tests take {sum(self.took.values()):.0f} s",
+        print(f"{len(self.all)} mutants, {len(self.todo)} to run; {len(self.took)} tests take {sum(self.took.values()):.0f} s",
               flush=True)
         gc.collect()
         gc.freeze()  # a collection in a fork would make a copy of all that there is
         started = time.monotonic()
-        for i, name in enumerate(todo):
+        for i, name in enumerate(self.todo):
             if len(self.running) == self.children:
                 self.wait()
             self.start(name)
             if i % 50 == 49:
-                print(f"{i + 1} of {len(todo)}, {time.monotonic() - started:.0f} s: {self.figure()}", flush=True)
+                print(f"{i + 1} of {len(self.todo)}, {time.monotonic() - started:.0f} s", flush=True)
         while self.running:
             self.wait()
         return True
@@ -183,10 +184,12 @@ class Mutants:
         if code in (SURVIVED, UNREACHED):
             print(f"alive: {name}", flush=True)
 
-    def figure(self) -> str:
-        codes = Counter("not run" if code is None else "alive" if code in (SURVIVED, UNREACHED) else "killed"
-                        for code in (self.home[name].exit_code_by_key[name] for name in self.all))
-        return ", ".join(f"{count} {kind}" for kind, count in sorted(codes.items()))
+    def kind(self, name: str) -> str:
+        """What became of a mutant. Called where the folder `mutants` is."""
+        code = self.home[name].exit_code_by_key[name]
+        if code in (SURVIVED, UNREACHED):
+            return "equivalent" if change_of(name, self.home[name].path) in self.known else "survived"
+        return "not run" if code is None else "killed"
 
 
 def change_of(mutant: str, path: Path) -> tuple[str, str]:
@@ -203,25 +206,16 @@ def interval(part: int, of: int) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
 
 
-def report(mutants: Mutants, equivalent: Path) -> str:
+def report(mutants: Mutants) -> str:
     """Prints the survivors that are not known to be equivalent; returns the figure."""
-    known = set(re.findall(r"^- (.*)\n\+ (.*)$", equivalent.read_text(encoding="utf-8"), re.MULTILINE))
-    counts: Counter[str] = Counter()
-    for name in mutants.all:
-        code = mutants.home[name].exit_code_by_key[name]
-        if code in (SURVIVED, UNREACHED):
-            change = change_of(name, mutants.home[name].path)
-            kind = "equivalent" if change in known else "survived"
-            if kind == "survived":
-                print(f"survived{' (no test reaches it)' if code == UNREACHED else ''}: {name}\n- {change[0]}\n+ {change[1]}")
-        else:
-            kind = "not run" if code is None else "killed"
-        counts[kind] += 1
-    judged = counts["killed"] + counts["survived"]
-    low, high = interval(counts["killed"], judged) if judged else (0.0, 1.0)
-    sample = "" if judged + counts["equivalent"] == len(mutants.home) else f", 95% interval {low:.1%} to {high:.1%}"
-    return (f"mutmut on vsf_core by tests/core: {counts['killed']} of {judged} killed ({counts['killed'] / max(judged, 1):.1%}"
-            f"{sample}), {counts['equivalent']} more are equivalent, {counts['not run']} not run")
+    kinds = {name: mutants.kind(name) for name in mutants.all}
+    for name in (name for name, kind in kinds.items() if kind == "survived"):
+        print(f"survived: {name}\n- %s\n+ %s" % change_of(name, mutants.home[name].path))
+    counts = Counter(kinds.values())
+    killed, judged = counts["killed"], counts["killed"] + counts["survived"]
+    low, high = interval(killed, judged) if judged else (0.0, 1.0)
+    return (f"mutmut on vsf_core by tests/core: {killed} of {judged} killed ({killed / max(judged, 1):.1%}, as a sample 95% "
+            f"interval {low:.1%} to {high:.1%}), {counts['equivalent']} more are equivalent, {counts['not run']} not run")
 
 
 def main(arguments: list[str]) -> int:
@@ -242,12 +236,13 @@ def main(arguments: list[str]) -> int:
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True, deadline=None,
                                          phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate))  # nothing is shrunk
     hypothesis.settings.load_profile("mutants")
-    mutants = Mutants([word for word in words if not word.isdigit()], number, int(os.environ.get("VSF_CHILDREN", "2")))
+    mutants = Mutants([word for word in words if not word.isdigit()], number, int(os.environ.get("VSF_CHILDREN", "2")),
+                      Path(equivalent))
     asked = json.loads(Path("tests.json").read_text(encoding="utf-8"))
     with change_cwd("mutants"):
         code = pytest.main(["--rootdir=.", "-q", "-s", "--no-header", "--disable-warnings", "-p", "no:faulthandler", *asked],
                            plugins=[mutants])
-    Path("found.txt").write_text(report(mutants, Path(equivalent)), encoding="utf-8")
+    Path("found.txt").write_text(report(mutants), encoding="utf-8")
     return code
 
 
