@@ -110,6 +110,14 @@ def test_region_of_ones_is_no_region_and_of_zeros_is_off():
     assert not torch.allclose(plain[:, :, 7:], off[:, :, 4:], atol=1e-2)
 
 
+def test_a_region_of_any_precision():
+    """Its logarithm is taken in single precision, whatever it comes in."""
+    q, k, v = qkv(15, dtype=torch.float32)
+    half = torch.linspace(0, 1, 8, dtype=torch.float16)[None]
+    for run, base in ((vsf_attention_merged, cpu_flash), (vsf_attention_concatenated, sdpa)):
+        assert torch.equal(run(q, k, v, with_region(FRONT, half), base), run(q, k, v, with_region(FRONT, half.float()), base))
+
+
 def test_large_bias_is_off():
     q, k, v = qkv(15)
     off = sdpa(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], None)
@@ -250,10 +258,11 @@ def test_values_that_are_keys_or_queries():
         assert all(map(torch.equal, tensors, before))
 
 
-def test_values_that_overlap():
-    """Each token's begin in the middle of the one before."""
-    q, k, v = qkv(15)
-    v = v.flatten(2).unfold(2, 8, 4)[:, :, :15]
+@pytest.mark.parametrize("step", [4, 7])
+def test_values_that_overlap(step):
+    """Each token's begin in the middle of the one before, or at its last."""
+    q, k, _ = qkv(15)
+    v = qkv(15)[2].flatten(2).unfold(2, 8, step)[:, :, :15]
     expected = vsf_attention_dense(q, k, v, TWO)
     torch.testing.assert_close(vsf_attention_concatenated(q, k, v, TWO, sdpa), expected)
 
