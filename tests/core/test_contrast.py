@@ -372,6 +372,20 @@ def test_differences_beyond_half_precision(form):
     torch.testing.assert_close(out, torch.full_like(out, 48000), rtol=2e-3, atol=0)
 
 
+def test_the_same_words_make_the_same_call():
+    """Bit for bit: the concatenated form asks for a context's keys in the order in which the prompt's stand."""
+    layout = layout_of(("B", 1), ("P", 3), ("I", 4), (0, 3), negatives=ONE)
+    q, k, v = qkv(11)
+    k[:, :, 8:], v[:, :, 8:] = k[:, :, 1:4], v[:, :, 1:4]
+    asked: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        asked.append(k)
+        return sdpa(q, k, v, mask)
+    vsf_attention_concatenated(q, k, v, layout, attend)
+    assert len(asked) == 3 and all(torch.equal(keys, k[:, :, :8]) for keys in asked)
+
+
 def test_copies_of_words_in_pieces(form):
     """The words are the first of all pieces, wherever these end."""
     layout = layout_of((0, 2), ("P", 3), (0, 1), ("B", 1), (0, 3), negatives=(Context(1.0, copies=2),), queries=IMAGE)
