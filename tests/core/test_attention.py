@@ -103,9 +103,15 @@ def test_pytorch_is_asked_for_the_call_that_will_be_made(monkeypatch, kv_heads):
 
 
 def test_a_kernel_that_fails_its_examination_is_passed_over(monkeypatch):
-    fake_cuda(monkeypatch, True, True, True, exact=lambda kernel, *_: kernel is attention.cuda_efficient)
-    q = torch.randn(1, 4, 9, 64).as_subclass(OnCuda)
+    examined = []
+
+    def exact(kernel, device, dtype):
+        examined.append((kernel.__name__, device.type, dtype))
+        return kernel is attention.cuda_efficient
+    fake_cuda(monkeypatch, True, True, True, exact)
+    q = torch.randn(1, 4, 9, 64, dtype=torch.bfloat16).as_subclass(OnCuda)
     assert attention.find_lse_kernel(q, q, q) is attention.cuda_efficient
+    assert examined == [(f"cuda_{name}", "cuda", torch.bfloat16) for name in ("flash", "cudnn", "efficient")]
 
 
 def test_examination():

@@ -338,8 +338,11 @@ def test_gradients(form):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("form", ["merged", "concatenated"])
-def test_half_precision_is_no_worse_than_the_plain_call(dtype, form):
-    """The error of the image rows, against that of plain attention in the same dtype over the same keys."""
+@pytest.mark.parametrize("few", [0, forms.FEW])
+def test_half_precision_is_no_worse_than_the_plain_call(dtype, form, few, monkeypatch):
+    """The error of the image rows, against that of plain attention in the same dtype over the same keys; with the negative's
+    rows riding along and without."""
+    monkeypatch.setattr(forms, "FEW", few)
     q, k, v = (t.to(dtype) for t in qkv(320, dim=64, seed=3))
     layout = Layout((Segment(0, 8), Segment("P", 56), Segment("I", None)), (Negative(2.0, 0.2),))
     out = (vsf_attention_merged(q, k, v, layout, cpu_flash) if form == "merged"
