@@ -18,6 +18,8 @@ from .inputs import MAX_BIAS, MAX_SCALE, Shown, check_scales, curve_input, in_ra
 from .vsf_prompt import read, read_lines
 from .vsf_text_encode import encoded
 
+WAITING = "not sampled yet: connect this to a positive input"
+
 
 class VSFConditioning(Shown, io.ComfyNode):
     @override
@@ -69,9 +71,6 @@ class VSFConditioning(Shown, io.ComfyNode):
                                                node=node_id(cls), region=region)]
         check_scales(negatives)
         return io.NodeOutput(carrying(clip.encode_from_tokens_scheduled(clip.tokenize(prompt)), negatives))
-
-
-WAITING = "not sampled yet: connect this to a positive input"
 
 
 NODES: list[type[io.ComfyNode]] = [VSFConditioning]
