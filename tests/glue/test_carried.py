@@ -443,7 +443,6 @@ def test_masks_of_their_own_equal_the_reference(name):
     assert relative_error(out, sample(case, guider)) >= 1e-3, "which mask is whose must matter"
 
 
-@pytest.mark.skipif(cases.VERSION < (0, 18, 0), reason="an older ComfyUI has no such model, or no such node")
 def test_a_model_of_sound_takes_no_mask():
     case = cases.BY_NAME["stable-audio"]
     positive = case.conditioning(POSITIVE, 1)

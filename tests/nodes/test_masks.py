@@ -11,6 +11,8 @@ import cases
 import encoders
 import pytest
 import torch
+from vsf_pack.nodes.glue.reading.masks import Region
+from vsf_pack.nodes.glue.sampling.patch import attach
 from vsf_pack.nodes.glue.sampling.seen import recorded
 from vsf_pack.nodes.vsf_conditioning import VSFConditioning
 from vsf_pack.nodes.vsf_contrast import VSFContrast
@@ -73,6 +75,30 @@ def test_white_is_no_mask_and_black_is_no_negative(node: Callable[..., tuple[Any
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a.double() - b.double()).norm() / b.double().norm()).item()
+
+
+def by_guidance(case: cases.Case, mask: torch.Tensor | None) -> Any:
+    return guided(case, mask)
+
+
+def by_contrast(case: cases.Case, mask: torch.Tensor | None) -> Any:
+    return VSFContrast.execute(cases.load(case.name), case.conditioning(9, 3), 1.0, 0.0, 1.0, mask=mask).args[0]
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux1", "flux2", "qwen-image", "chroma", "kandinsky5", "wan2.1-t2v", "sd1.5"])
+@pytest.mark.parametrize("rule", [by_guidance, by_contrast])
+def test_white_and_black_in_other_layouts(rule: Callable[..., Any], name: str) -> None:
+    """Bit for bit at the node; and to rounding where they are computed as any other mask is, in models whose image tokens are
+    the picture alone: no mask is white on what else there is (padding, references)."""
+    case = cases.BY_NAME[name]
+    model, without = cases.load(name), rule(case, None)
+    out, off = (case.sample(m, case.conditioning(7, 1)) for m in (without, model))
+    assert rule(case, torch.zeros(1, 8, 8)) is model
+    assert torch.equal(case.sample(rule(case, torch.ones(1, 8, 8)), case.conditioning(7, 1)), out)
+    for mask, want in ((torch.ones(1, 8, 8), out), (torch.zeros(1, 8, 8), off)):
+        computed = [dataclasses.replace(n, region=Region((mask,))) for n in without.get_attachment("vsf").negatives]
+        assert relative_error(case.sample(attach(model, computed), case.conditioning(7, 1)), want) <= 1e-5
+    assert relative_error(out, off) >= 1e-4
 
 
 def shares(mask: torch.Tensor) -> torch.Tensor:
