@@ -10,6 +10,7 @@ import cases
 import comfy.ldm.modules.attention as comfy_attention
 import comfy.supported_models
 import pytest
+import tiny
 import torch
 import vsf
 from cases import Case
@@ -159,3 +160,11 @@ def test_hidream_o1_keeps_the_prompt_alone(case):
     inner.clear_kv_cache()
     assert kept[0] and len(kept[0]) == len(kept[1])
     assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
+
+
+def test_a_negative_of_another_text_encoder():
+    """HiDream-O1 reads ids of tokens, which others do not give."""
+    case = cases.BY_NAME["hidream-o1"]
+    negative = [[tiny.tokens(5, 50, width=case.width), {WORDS: 5}]]
+    with pytest.raises(ValueError, match="^VSF: encode the negative .* Expected text_input_ids, found none"):
+        case.sample(vsf.guide(cases.load(case.name), negative), case.conditioning(7, 1))

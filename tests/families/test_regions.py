@@ -18,7 +18,7 @@ from cases import Case
 from comfy.nested_tensor import NestedTensor
 from contexts_of import relative_error
 from vsf_pack.nodes.glue.attention.override import VSFAttention
-from vsf_pack.nodes.glue.families import find_family
+from vsf_pack.nodes.glue.families import ModelCall, find_family
 from vsf_pack.nodes.glue.families.pictures import PICTURES, level
 from vsf_pack.nodes.glue.reading.conditioning import NegativePrompt
 from vsf_pack.nodes.glue.reading.masks import EVERYWHERE, Region
@@ -207,3 +207,16 @@ def test_the_context_rule_equals_the_reference(name, setting):
     want = contexts.sample(case, guider, batch)
     assert relative_error(contexts.sample_pack(case, masked, batch, cfg), want) <= 1e-5
     assert relative_error(contexts.sample_pack(case, given, batch, cfg), want) >= 1e-3, "the mask must matter"
+
+
+def test_sound_of_as_many_tokens_as_the_video_is_refused():
+    case = dataclasses.replace(cases.BY_NAME["ltx-2-connected"], latent=((16, 3, 1, 4), (8, 12, 16)))
+    mask = torch.linspace(0, 1, 12).reshape(1, 3, 1, 4)
+    with pytest.raises(RuntimeError, match=r"^VSF: make the video a step larger or smaller, .* found \[12\] tokens of sound"):
+        case.sample(attach(cases.load(case.name), [negative(case, Cells(mask))]), case.conditioning(7, 1))
+
+
+def test_a_size_that_is_no_half_of_the_picture_is_refused():
+    call = ModelCall(None, torch.zeros(1, 4, 8, 6), {})
+    with pytest.raises(RuntimeError, match="^VSF: leave `mask` empty, .* Expected halves of 8 x 6, found 13 image tokens"):
+        level(call, 13, {})
