@@ -8,18 +8,18 @@ a fork that runs the tests of its function until one fails: first those that kil
 the cheapest case, then the next ones, until they have taken LIMIT seconds. One that is alive by then survived.
 
 The mutants are run in an order by chance, always the same: NUMBER, the first so many of it, and whatever has been run when it
-is stopped, are random samples of all. What was found of a function that has not changed is kept, but for survivors, which newer
-tests may kill; those that are known to be equivalent (EQUIVALENT, a file) are not run again.
+is stopped (Ctrl+C), are random samples of all. What was found of a function that has not changed is kept, but for survivors,
+which newer tests may kill: they come first. Those that are known to be equivalent (EQUIVALENT, a file) are not run again.
 """
 from __future__ import annotations
 
 import contextlib
 import fnmatch
 import gc
+import hashlib
 import json
 import math
 import os
-import random
 import re
 import resource
 import signal
@@ -58,6 +58,11 @@ def name_of(mutant: str) -> str:
     return re.split(r"x_|ǁ", function_of(mutant).rpartition(".")[2])[-1]
 
 
+def chance(mutant: str) -> bytes:
+    """Its place in an order by chance, which stays when others come and go."""
+    return hashlib.sha256(mutant.encode()).digest()
+
+
 class Mutants:
     """The pytest plugin that runs them, in the place of the tests."""
 
@@ -67,11 +72,11 @@ class Mutants:
             file.load()
             file.meta_path = file.meta_path.resolve()  # the tests run in another folder
         self.home = {name: file for file in self.files.values() for name in file.exit_code_by_key}
-        chosen = sorted(name for name in self.home if name_of(name) not in OUTSIDE)
-        random.Random(0).shuffle(chosen)
+        chosen = sorted((name for name in self.home if name_of(name) not in OUTSIDE), key=chance)
         self.all = [name for name in chosen if not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)][:number]
         self.known = set(re.findall(r"^- (.*)\n\+ (.*)$", equivalent.read_text(encoding="utf-8"), re.MULTILINE))
-        self.todo = [name for name in self.all if self.kind(name) in ("survived", "not run")]
+        kinds = {name: self.kind(name) for name in self.all}
+        self.todo = [name for kind in ("survived", "not run") for name in self.all if kinds[name] == kind]
         self.children, self.running = children, {}
         self.took: dict[pytest.Item, float] = {}
         self.reach: defaultdict[str, list[pytest.Item]] = defaultdict(list)
@@ -99,14 +104,18 @@ class Mutants:
         gc.collect()
         gc.freeze()  # a collection in a fork would make a copy of all that there is
         started = time.monotonic()
-        for i, name in enumerate(self.todo):
-            if len(self.running) == self.children:
+        try:
+            for i, name in enumerate(self.todo):
+                if len(self.running) == self.children:
+                    self.wait()
+                self.start(name)
+                if i % 50 == 49:
+                    print(f"{i + 1} of {len(self.todo)}, {time.monotonic() - started:.0f} s", flush=True)
+            while self.running:
                 self.wait()
-            self.start(name)
-            if i % 50 == 49:
-                print(f"{i + 1} of {len(self.todo)}, {time.monotonic() - started:.0f} s", flush=True)
-        while self.running:
-            self.wait()
+        finally:
+            for pid in self.running:
+                os.kill(pid, signal.SIGKILL)
         return True
 
     def learn(self, items: list[pytest.Item]) -> None:
