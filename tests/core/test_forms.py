@@ -95,6 +95,18 @@ def test_region_beside_the_models_own_mask(layout, chunk, batch, monkeypatch):
     assert (vsf_attention_dense(q, k, v, layout) - expected).abs().max() > 1e-2, "the mask must matter"
 
 
+def test_masks_of_regions_are_no_larger_than_a_chunk(monkeypatch):
+    monkeypatch.setattr(forms, "CHUNK", 70)
+    q, k, v = qkv(15, batch=2)
+    sizes = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        sizes.append(None if mask is None else tuple(mask.shape))
+        return sdpa(q, k, v, mask)
+    vsf_attention_concatenated(q, k, v, with_region(FRONT, torch.rand(2, 8, dtype=torch.float64)), attend)
+    assert sizes == [None, None, *[(2, 1, 2, 15)] * 4]  # 2 x 2 x 15 are 60 values
+
+
 def with_region(layout: Layout, region: Tensor) -> Layout:
     return dataclasses.replace(layout, negatives=tuple(dataclasses.replace(n, region=region) for n in layout.negatives))
 
