@@ -74,7 +74,8 @@ class Mutants:
         self.home = {name: file for file in self.files.values() for name in file.exit_code_by_key}
         chosen = sorted((name for name in self.home if name_of(name) not in OUTSIDE), key=chance)
         self.all = [name for name in chosen if not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)][:number]
-        self.known = set(re.findall(r"^- (.*)\n\+ (.*)$", equivalent.read_text(encoding="utf-8"), re.MULTILINE))
+        # a line, another in its place, and in which function, if not in all
+        self.known = set(re.findall(r"^(?:in (\w+)\n)?- (.*)\n\+ (.*)$", equivalent.read_text(encoding="utf-8"), re.MULTILINE))
         kinds = {name: self.kind(name) for name in self.all}
         self.todo = [name for kind in ("survived", "not run") for name in self.all if kinds[name] == kind]
         self.children, self.running = children, {}
@@ -197,7 +198,8 @@ class Mutants:
         """What became of a mutant. Called where the folder `mutants` is."""
         code = self.home[name].exit_code_by_key[name]
         if code in (SURVIVED, UNREACHED):
-            return "equivalent" if change_of(name, self.home[name].path) in self.known else "survived"
+            change = change_of(name, self.home[name].path)
+            return "equivalent" if {("", *change), (name_of(name), *change)} & self.known else "survived"
         return "not run" if code is None else "killed"
 
 
