@@ -95,8 +95,9 @@ def test_region_beside_the_models_own_mask(layout, chunk, batch, monkeypatch):
     assert (vsf_attention_dense(q, k, v, layout) - expected).abs().max() > 1e-2, "the mask must matter"
 
 
-def test_masks_of_regions_are_no_larger_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(forms, "CHUNK", 70)
+@pytest.mark.parametrize(("chunk", "rows"), [(70, 2), (1, 1)])
+def test_masks_of_regions_are_no_larger_than_a_chunk(monkeypatch, chunk, rows):
+    monkeypatch.setattr(forms, "CHUNK", chunk)
     q, k, v = qkv(15, batch=2)
     sizes = []
 
@@ -104,7 +105,7 @@ def test_masks_of_regions_are_no_larger_than_a_chunk(monkeypatch):
         sizes.append(None if mask is None else tuple(mask.shape))
         return sdpa(q, k, v, mask)
     vsf_attention_concatenated(q, k, v, with_region(FRONT, torch.rand(2, 8, dtype=torch.float64)), attend)
-    assert sizes == [None, None, *[(2, 1, 2, 15)] * 4]  # 2 x 2 x 15 are 60 values
+    assert sizes == [None, None, *[(2, 1, rows, 15)] * (8 // rows)]  # 2 x 2 x 15 are 60 values; a row is the least
 
 
 def with_region(layout: Layout, region: Tensor) -> Layout:
@@ -270,6 +271,14 @@ def test_values_that_are_keys_or_queries():
         assert all(map(torch.equal, tensors, before))
 
 
+def test_values_in_the_memory_of_queries_of_another_number():
+    q, k, v = qkv(9, keys=10)
+    q = v[:, :, :9]
+    before, expected = v.clone(), vsf_attention_dense(q, k, v, CROSS)
+    torch.testing.assert_close(vsf_attention_concatenated(q, k, v, CROSS, sdpa), expected)
+    assert torch.equal(v, before)
+
+
 @pytest.mark.parametrize("step", [4, 7])
 def test_values_that_overlap(step):
     """Each token's begin in the middle of the one before, or at its last."""
@@ -329,11 +338,12 @@ def test_a_mask_of_lowest_numbers_is_not_of_infinities():
         masks.append(mask)
         return sdpa(q, k, v, mask)
     mask = torch.zeros(12, 12)
-    mask[6], mask[7, 3] = torch.finfo(torch.float32).min, -torch.inf
+    mask[6], mask[7, 3], mask[8, 2] = torch.finfo(torch.float32).min, -torch.inf, torch.finfo(torch.float32).max
     vsf_attention_concatenated(q, k, v, FRONT, attend, mask)
     image = masks[-1][0, 0, :, 3:]
     assert (image[2] == torch.finfo(torch.half).min).all()
     assert image[3].isinf().nonzero().tolist() == [[3]]
+    assert image[4, 2] == torch.finfo(torch.half).max
 
 
 @pytest.mark.parametrize("form", ["merged", "concatenated"])

@@ -122,3 +122,12 @@ def test_a_curve_moves_whole():
     moved = by_level.to(torch.device("meta"))
     assert (moved.levels.device.type, moved.factors.device.type) == ("meta", "meta")
     assert all(map(torch.equal, by_level.to(torch.device("cpu")), by_level))
+
+
+@pytest.mark.parametrize("name", samplings())
+def test_the_levels_are_those_that_steps_reach(name):
+    """percent_to_sigma gives others at 0 and 1 themselves: a level beyond all, and none."""
+    sampling = samplings()[name]
+    levels = by_sigma(read_curve("bump"), sampling.percent_to_sigma).levels
+    assert 0 < levels[0] < levels[-1] <= torch.as_tensor(sampling.sigma_max).float()
+    assert levels.dtype == torch.float32 and (levels.diff() > 0).all()
