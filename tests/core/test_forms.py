@@ -95,6 +95,18 @@ def test_region_beside_the_models_own_mask(layout, chunk, batch, monkeypatch):
     assert (vsf_attention_dense(q, k, v, layout) - expected).abs().max() > 1e-2, "the mask must matter"
 
 
+def test_parts_are_as_large_as_the_device_likes_them(monkeypatch):
+    """In values: a processor's fit into its cache."""
+    monkeypatch.setattr(forms, "CHUNK", 6 * 32)
+    monkeypatch.setattr(forms, "CHUNK_ON_CPU", 4 * 32)
+    for device, size in (("cpu", 4), ("meta", 6)):
+        q = torch.empty(2, 2, 15, 8, device=device)
+        parts = list(forms._chunks(q, [slice(0, 5), slice(7, 15)]))
+        assert {part.stop - part.start for part, _ in parts} == ({4, 1} if size == 4 else {5, 6, 2})
+        assert [i for part, _ in parts for i in range(part.start, part.stop)] == [*range(5), *range(7, 15)]
+        assert [i for _, inside in parts for i in range(inside.start, inside.stop)] == [*range(13)]
+
+
 @pytest.mark.parametrize(("chunk", "rows"), [(70, 2), (1, 1)])
 def test_masks_of_regions_are_no_larger_than_a_chunk(monkeypatch, chunk, rows):
     monkeypatch.setattr(forms, "CHUNK", chunk)
