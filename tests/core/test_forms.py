@@ -205,6 +205,11 @@ def test_dense_mask_is_the_table():
         assert flipped == ([0.0] * 3 + [-1.5] * 2 if query == "I" else [-math.inf] * 5), query
 
 
+def test_dense_mask_without_a_negative():
+    mask = mmdit_mask(FRONT.without({0}), 12, 12)
+    assert mask.dtype == torch.float64 and torch.equal(mask, torch.zeros(1, 12, 12, dtype=torch.float64))
+
+
 def test_a_region_goes_on_from_span_to_span():
     layout = Layout((Segment("I", 2), Segment(0, 2), Segment("I", 3), Segment("P", 1), Segment("I", 1)), (Negative(2.0, 0.4),))
     region = torch.rand(2, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
