@@ -372,6 +372,17 @@ def test_differences_beyond_half_precision(form):
     torch.testing.assert_close(out, torch.full_like(out, 48000), rtol=2e-3, atol=0)
 
 
+def test_the_result_is_written_over_the_large_attentions():
+    layout = JOINT["front"]
+    made: list[int] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        z, lse = cpu_flash(q, k, v)
+        made.append(z.data_ptr())
+        return z, lse
+    assert vsf_attention_merged(*tensors(layout), layout, attend).data_ptr() == made[0]
+
+
 def test_the_same_words_make_the_same_call():
     """Bit for bit: the concatenated form asks for a context's keys in the order in which the prompt's stand."""
     layout = layout_of(("B", 1), ("P", 3), ("I", 4), (0, 3), negatives=ONE)
