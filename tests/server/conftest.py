@@ -15,7 +15,7 @@ ARTEFACTS = ROOT / "artefacts"
 sys.path += [str(ROOT / "tools"), str(Path(__file__).parent)]
 
 from comfy_server import PACK, PACK_SOURCE, TESTBED_MODELS, TESTBED_SOURCE, ComfyServer  # noqa: E402
-from frontend import STARTED, use_renderer  # noqa: E402
+from frontend import STARTED, search_box, use_renderer  # noqa: E402
 from server_checks import WIDE_MODEL  # noqa: E402
 from testbed_lora import write_lora  # noqa: E402
 
@@ -136,6 +136,7 @@ def page(tab):
     """That page with the classic canvas, and no dialog, message or tab of another test's."""
     for _ in range(3):
         tab.keyboard.press("Escape")
+    search_box(tab).wait_for(state="hidden")
     use_renderer(tab, False)
     tab.evaluate("() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")  # of the help, of an error
     tab.evaluate("""async () => {
