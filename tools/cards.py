@@ -56,14 +56,16 @@ def picture_card(negative: str, scene: Scene) -> Picture:
 
 
 def heat_card(negative: str, scene: Scene) -> Picture:
-    """A scene with the unwanted thing over the same with heat on it."""
+    """A scene with the unwanted thing over the same with heat on it: as in the testbed's maps, all over what has the thing, and
+    somewhat more on the thing itself."""
     halves = []
     for unwanted in (True, False):
         image, canvas = drawn(SIDE, SIDE // 2)
         scene(canvas, unwanted)
         halves.append(image)
     heat = ImageChops.difference(*halves).convert("L").point(lambda value: 255 * (value > 24))
-    heat = ImageOps.autocontrast(heat.filter(ImageFilter.GaussianBlur(9 * TIMES)))
+    around, on_it = (ImageOps.autocontrast(heat.filter(ImageFilter.GaussianBlur(wide * TIMES))) for wide in (30, 9))
+    heat = Image.blend(around, on_it, 0.25)
     hot = Image.blend(halves[0], ImageOps.colorize(heat, (12, 6, 34), (252, 240, 170), (205, 62, 72)), 0.75)
     return stack(halves[0], hot, negative, "drawing")
 
