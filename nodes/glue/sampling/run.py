@@ -44,7 +44,6 @@ class Positive:
         return (self.contexts == other.contexts and self.carries == other.carries and self.words.keys() == other.words.keys()
                 and all(torch.equal(self.words[k], other.words[k]) for k in self.words))
 
-
     def has(self, c: int, negative: Prompt) -> bool:
         """Whether a negative, by its number in the run, acts on it."""
         return c in self.contexts or c in self.carries or (isinstance(negative, NegativePrompt) and not negative.carried)
