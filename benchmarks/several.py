@@ -37,29 +37,30 @@ TOGETHER = 4  # negatives
 PARTS = [scenes.PARTS[subject] for subject in scenes.SUBJECTS]
 
 
-def negatives(part: str) -> list[str]:
-    """A part, and those that come next."""
-    first = PARTS.index(part)
+def together(pair: scenes.Pair) -> list[str]:
+    """Its part, and those that come next."""
+    first = PARTS.index(pair.negative)
     return [PARTS[(first + i) % len(PARTS)] for i in range(TOGETHER)]
 
 
-def in_one_node(joined: str) -> Callable[[evaluate.Case], tuple[Any, Any, Any, float]]:
-    def prepare(case: evaluate.Case) -> tuple[Any, Any, Any, float]:
-        negative = joined.join(negatives(case.negative)) if joined else case.negative
-        model, positive = NODES["VSFPrompt"].execute(case.pipe.model, case.pipe.clip, *case.prompts, negative, 1.0).args
-        return model, positive, None, 1.0
-    return prepare
+def one_a_line(pair: scenes.Pair) -> str:
+    return "\n".join(together(pair))
 
 
 def chained(case: evaluate.Case) -> tuple[Any, Any, Any, float]:
     model = case.pipe.model
-    for part in negatives(case.negative):
+    for part in case.negative.splitlines():
         model, = NODES["VSFContrast"].execute(model, case.pipe.encode(f"{case.prompts[0]}, {part}"), 1.0, 0.0, 1.0).args
     return model, case.positive, None, 1.0
 
 
-RULES = [evaluate.Rule(name, prepare, one_by_one=True) for name, prepare in (
-    ("alone", in_one_node("")), ("lines", in_one_node("\n")), ("one text", in_one_node(", ")), ("chained", chained))]
+ONE_NODE = evaluate.prompt_rule(NODES, 1.0)
+ROWS: dict[str, tuple[evaluate.Rule, Callable[[scenes.Pair], str]]] = {
+    "alone": (ONE_NODE, lambda pair: pair.negative),
+    "lines": (ONE_NODE, one_a_line),
+    "one text": (ONE_NODE, lambda pair: ", ".join(together(pair))),
+    "chained": (evaluate.Rule("chained", chained, one_by_one=True), one_a_line),
+}
 
 
 def row(found: score.Score) -> list[str]:
@@ -80,10 +81,10 @@ def main() -> None:
     print("| model | negatives | success | part absent | subject kept | quality |", "|---|---|---|---|---|---|", sep="\n")
     for architecture in options.architectures:
         pipe = pipeline.Pipeline(architecture=architecture)
-        for rule in RULES:
-            pictures = evaluate.generate(pipe, rule, pairs, options.steps, first_seed=SEED * 1_000_000)
+        for name, (rule, negative) in ROWS.items():
+            pictures = evaluate.generate(pipe, rule, pairs, options.steps, SEED * 1_000_000, negative)
             found = score.score(scorer, pictures, [pair.scene for pair in pairs])
-            print("|", " | ".join([architecture, rule.name, *row(found)]), "|", flush=True)
+            print("|", " | ".join([architecture, name, *row(found)]), "|", flush=True)
 
 
 if __name__ == "__main__":

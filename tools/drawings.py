@@ -181,13 +181,18 @@ def snow_figure(c: Canvas, x: float, nose: bool) -> None:
         c.line((x + 6, 29.6, x + 6, 31.6), "#c96a12", 0.8)
 
 
+def snowy_garden(c: Canvas, right: int) -> None:
+    """Snow, and a fence as far as `right`."""
+    c.shape("ellipse", (-40, 60, 240, 150), "#f4f8fc")
+    for x in range(4, right, 14):
+        c.box((x, 54, x + 5, 74), "#c7d3de")
+    c.box((0, 60, right, 64), "#c7d3de")
+
+
 def two_snowmen(c: Canvas, nose: bool) -> None:
     """Two snowmen in a front garden. What is unwanted is so on the left alone, where a box is drawn."""
     c.box((0, 0, 200, 100), "#a9d4f2")
-    c.shape("ellipse", (-40, 60, 240, 150), "#f4f8fc")
-    for x in range(4, 200, 14):
-        c.box((x, 54, x + 5, 74), "#c7d3de")
-    c.box((0, 60, 200, 64), "#c7d3de")
+    snowy_garden(c, 200)
     snow_figure(c, 53, nose)
     snow_figure(c, 147, True)
     if not nose:
@@ -204,10 +209,7 @@ def snowman(c: Canvas, nose: bool) -> None:
     c.poly((116, 26, 155, 2, 194, 26), "#f4f8fc")
     c.box((136, 36, 150, 52), "#fff1c4")
     c.box((160, 40, 174, 70), "#7a4d31")
-    c.shape("ellipse", (-40, 60, 240, 150), "#f4f8fc")
-    for x in range(4, 120, 14):
-        c.box((x, 54, x + 5, 74), "#c7d3de")
-    c.box((0, 60, 120, 64), "#c7d3de")
+    snowy_garden(c, 120)
     snow_figure(c, 70, nose)
     c.line((124, 88, 176, 88), "#9a5b2e", 3)
     c.line((128, 96, 180, 96, 187, 90), "#6b3f20", 2.5)

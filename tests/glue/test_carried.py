@@ -107,13 +107,19 @@ def sample(case, guider: comfy.samplers.CFGGuider, steps: int = 2) -> torch.Tens
         return guider.sample(noise, noise * 0, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=0)
 
 
+def three_parts(case: cases.Case) -> list[torch.Tensor]:
+    """Masks of the left half, of the right half at 0.7, and of the first row at 0.5, over both."""
+    height, width = case.latent[-2:]
+    masks = [torch.zeros(1, height, width) for _ in range(3)]
+    masks[0][..., :width // 2], masks[1][..., width // 2:], masks[2][:, :1] = 1.0, 0.7, 0.5
+    return masks
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_regions_equal_the_reference(name):
     """Two prompts side by side, each with a negative of its own, and a third that has none."""
     case = cases.BY_NAME[name]
-    height, width = case.latent[-2:]
-    masks = [torch.zeros(1, height, width) for _ in range(3)]
-    masks[0][..., :width // 2], masks[1][..., width // 2:], masks[2][:, :1] = 1.0, 0.7, 0.5
+    masks = three_parts(case)
     first, second, third = (case.conditioning(POSITIVE, seed) for seed in (1, 2, 3))
     contexts = [context_of(case, first, 50), context_of(case, second, 51)]
     parts = [carrying(first, contexts[:1]), carrying(second, contexts[1:]), third]
@@ -357,9 +363,7 @@ class PaperRegions(reference.Branches):
 def test_regions_by_the_papers_rule_equal_the_reference(name):
     """Two prompts side by side, each with a negative of its own; a third over them has none."""
     case = cases.BY_NAME[name]
-    height, width = case.latent[-2:]
-    masks = [torch.zeros(1, height, width) for _ in range(3)]
-    masks[0][..., :width // 2], masks[1][..., width // 2:], masks[2][:, :1] = 1.0, 0.7, 0.5
+    masks = three_parts(case)
     parts = [papers(case, 1, 50, 2.0), papers(case, 2, 51, 1.0, 0.0, 3), case.conditioning(POSITIVE, 3)]
     out = case.sample(cases.load(name), [entry for part, mask in zip(parts, masks, strict=True)
                                          for entry in ConditioningSetMask().append(part, mask, "default", 1.0)[0]])

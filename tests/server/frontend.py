@@ -92,8 +92,13 @@ def run_and_see(page, server: ComfyServer, vue: bool = False) -> dict[str, np.nd
     """Press Run and wait until every node that saves shows its picture; the pictures by the nodes' titles."""
     status, body, _ = press_run(page)
     assert status == 200, json.dumps(body)
+    return see(page, server, body["prompt_id"], vue)
+
+
+def see(page, server: ComfyServer, prompt_id: str, vue: bool) -> dict[str, np.ndarray]:
+    """Wait for a queued prompt, in either renderer, as `run_and_see`."""
     found = {}
-    for node, saved in server.wait(body["prompt_id"], seconds=900).items():
+    for node, saved in server.wait(prompt_id, seconds=900).items():
         if "images" in saved:
             page.wait_for_function(SHOWS_FILE, arg=[node, saved["images"][0]["filename"], vue])
             title = page.evaluate("id => app.graph.getNodeById(id).title", int(node))

@@ -12,7 +12,7 @@ from pathlib import Path
 import build_workflows
 import testbed_workflows
 from comfy_server import PACK, ComfyServer
-from frontend import PICTURE_IN, SHOWS_FILE, active, load, run, run_and_see, use_renderer, wait_for_graph
+from frontend import PICTURE_IN, active, load, run, run_and_see, see, use_renderer, wait_for_graph
 from recipes import RECIPES, TEMPLATES, Recipe
 from server_checks import (
     EVERY_RELEASED,
@@ -23,7 +23,6 @@ from server_checks import (
     WIDE_MODEL,
     check_only_models_missing,
     check_pair,
-    pixels,
     small,
 )
 
@@ -152,15 +151,11 @@ def test_twin_runs_and_is_seen(recipe: Recipe, page, server: ComfyServer, artefa
     load(page, twin)
     status, body = run(page, twin)
     assert status == 200, json.dumps(body)
-    outputs = server.wait(body["prompt_id"], seconds=900)
-    saved = {node: found["images"][0] for node, found in outputs.items() if "images" in found}
     for vue in (False, True):
         use_renderer(page, vue)
-        for node, file in saved.items():
-            page.wait_for_function(SHOWS_FILE, arg=[node, file["filename"], vue])
+        found = see(page, server, body["prompt_id"], vue)
         page.screenshot(path=artefacts / f"{recipe.title} - twin - {'nodes2' if vue else 'canvas'}.png")
-    titles = {str(node["id"]): node["title"] for node in twin["nodes"] if "title" in node}
-    check_pair({titles[node]: pixels(server.picture(file)) for node, file in saved.items()}, testbed_workflows.SIZE)
+        check_pair(found, testbed_workflows.SIZE)
 
 
 def test_a_twin_of_the_shipped_size(page, server: ComfyServer, artefacts: Path) -> None:
