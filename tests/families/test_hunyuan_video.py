@@ -15,7 +15,9 @@ from cases import Case
 from cases.hunyuan_video import REFINED
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+from contexts_of import POSITIVE, context_of, given, sample_pack, words_of
 from vsf_pack.nodes.glue.reading.conditioning import WORDS
+from vsf_pack.nodes.glue.sampling import run
 
 SETTINGS = [(2.0, 0.3), (1.1, 0.0)]
 
@@ -51,6 +53,18 @@ def test_text_mask():
     plain = case.sample(cases.load(case.name), positive)
     assert distance(case.sample(vsf.guide(cases.load(case.name), case.conditioning(3, 50, **{WORDS: 3}), 0.0), positive),
                     plain) == 0
+
+
+def test_a_context_under_a_text_mask(monkeypatch):
+    """The prompt once more changes nothing: in the refiner, too, its words are seen, and its padding is as little as before."""
+    case = with_options("hunyuan-video", attention_mask=torch.tensor([[1, 1, 1, 1, 1, 0, 1]]))
+    monkeypatch.setattr(run, "_same", lambda a, b: False)
+    words = words_of(case, "words")
+    plain = sample_pack(case, [], 1)
+    same, other = (sample_pack(case, [given(case, words, *text)], 1)
+                   for text in (case.conditioning(POSITIVE, 1)[0], context_of(case, 50, words)))
+    assert distance(same, plain) <= 1e-6
+    assert distance(other, plain) >= 1e-4
 
 
 def test_reference_frame():

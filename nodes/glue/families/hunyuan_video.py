@@ -30,8 +30,8 @@ def refine_apart(refine: Callable[..., Tensor], options: dict[str, Any], x: Tens
 
     def refined(text: Tensor, first: int, last: int) -> Tensor:
         own, length = mask, text.shape[1]
-        if own is not None:
-            own = torch.cat([own[:, :first], own.new_ones(len(own), length), own[:, last:]], dim=1)
+        if own is not None:  # it is added to the logits by now: 0 is seen
+            own = torch.cat([own[:, :first], own.new_zeros(len(own), length), own[:, last:]], dim=1)
         text = torch.cat([positive[:, :first], text, positive[:, last:]], dim=1)
         return refine(text, timesteps, own, **kwargs)[:, first:first + length]
     parts = [refine(n, timesteps, None, **kwargs) if span is None else refined(n, *span)
