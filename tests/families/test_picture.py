@@ -1,7 +1,8 @@
-"""Where the picture is among an attention's image tokens (nodes/glue/picture.py): another value in one place of the latent is
-another query at that place's token, and hardly elsewhere."""
+"""Where the picture is among an attention's image tokens (nodes/glue/families/pictures.py): another value in one place of the
+latent is another query at that place's token, and hardly elsewhere."""
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import cases
@@ -10,19 +11,25 @@ import pytest
 import torch
 from cases import Case
 from comfy.nested_tensor import NestedTensor
+from vsf_pack.nodes.glue.attention.grid import Grid, cells_of, size_of
 from vsf_pack.nodes.glue.attention.override import VSFAttention
+from vsf_pack.nodes.glue.families.pictures import grid_of
 from vsf_pack.nodes.glue.reading.conditioning import WORDS, negative_prompts
-from vsf_pack.nodes.glue.sampling import patch, picture
+from vsf_pack.nodes.glue.sampling import patch
+
+HIDREAM_E1 = dataclasses.replace(cases.BY_NAME["hidream-i1"], options=lambda length, seed: {
+    **cases.BY_NAME["hidream-i1"].options(length, seed), "concat_latent_image": torch.ones(1, 16, 8, 6)})
+"""The picture to edit is on the right of each of the image's rows."""
 
 
-@pytest.fixture(params=cases.ALL, ids=lambda case: case.name)
+@pytest.fixture(params=[*cases.ALL, HIDREAM_E1], ids=lambda case: case.name)
 def case(request) -> Case:
     if not request.param.exists:
         pytest.skip("not in this ComfyUI")
     return request.param
 
 
-def queries(case: Case, noise: list[torch.Tensor], monkeypatch) -> tuple[list[torch.Tensor], list[picture.Grid | None], Any]:
+def queries(case: Case, noise: list[torch.Tensor], monkeypatch) -> tuple[list[torch.Tensor], list[Grid | None], Any]:
     """The image's queries, (tokens, channels), in each attention of one call; and where the picture is said to be."""
     found, calls = [], []
 
@@ -56,7 +63,7 @@ def queries(case: Case, noise: list[torch.Tensor], monkeypatch) -> tuple[list[to
                             disable_pbar=True, seed=0)
     monkeypatch.undo()
     family = patch.find_family(model.model)
-    return found, [picture.grid_of(calls[0], family, len(q)) for q in found], picture.size_in(calls[0])
+    return found, [grid_of(calls[0], family, len(q)) for q in found], size_of(calls[0].sizes)
 
 
 def test_a_token_is_where_its_place_is(case, monkeypatch):
@@ -69,12 +76,12 @@ def test_a_token_is_where_its_place_is(case, monkeypatch):
         other = [t.clone() for t in noise]
         other[0].view(*other[0].shape[:2], *size)[:, :, place[0], place[1], place[2]] += torch.randn(shapes[0][0], generator=g)
         after, *_ = queries(case, other, monkeypatch)
-        first = {grid.tokens: (a - b).norm(dim=1) for a, b, grid in reversed(list(zip(before, after, grids, strict=True)))
+        first = {grid: (a - b).norm(dim=1) for a, b, grid in reversed(list(zip(before, after, grids, strict=True)))
                  if grid is not None}
-        for grid in {grid.tokens: grid for grid in grids if grid is not None}.values():
-            frame, row, column = (i // p for i, p in zip(place, grid.patch, strict=True))
-            index = grid.start + (frame * grid.tokens[1] + row) * grid.tokens[2] + column
-            change = first[grid.tokens]
+        for grid, change in first.items():
+            frame, row, column = (i // p for i, p in zip(place, grid.cell, strict=True))
+            _, rows, columns = cells_of((*size[:2], size[2] + grid.beside), grid.cell)
+            index = grid.before + (frame * rows + row) * columns + column
             if index < len(change):  # LTX leaves out guides, which are the last frames
                 # a place at an edge may be repeated beyond it, to fill the last patch; convolutions spread it
                 assert change[index] >= 0.3 * change.max(), (place, grid, len(change), change)

@@ -3,8 +3,7 @@
     RunRegions   of a run: each region's share m, in [0, 1], of each cell of the latent
     RegionsCond  takes it along with the positive conditionings, so that ComfyUI cuts it as it cuts them: the part of an area,
                  the frames of a context window
-    Grid         how cells become tokens, and where these stand among an attention's image tokens: families/pictures.py knows
-    CallRegions  of one call of the model: m of each image token, of as many as an attention has
+    CallRegions  of one call of the model: m of each image token, of as many as an attention has (grid.py)
 
 All that is no part of the picture has m = 0: reference pictures, sound, padding.
 """
@@ -17,11 +16,11 @@ from typing import Any
 import comfy.conds
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool3d, pad
 
-from ....vsf_core.areas import Sizes, resized
+from ....vsf_core.areas import Sizes
 from ....vsf_core.layout import Layout
 from .compiling import not_compiled
+from .grid import Grid
 
 
 class RegionsCond(comfy.conds.CONDRegular):
@@ -58,37 +57,6 @@ def _is(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride())
 
 
-@dataclass(frozen=True)
-class Grid:
-    """How an attention's image tokens come of the picture.
-
-    patch: cells of the latent in one token, along its last axes; or sizes: tokens along them, of equal parts of the latent.
-    The tokens lie line by line, frame by frame. before: image tokens before the picture's; all others come after.
-    frames: how many of the latent's frames are the picture, the first ones; None for all. beside: cells that the model puts on
-    the right of the picture.
-    """
-    patch: tuple[int, ...] = ()
-    sizes: tuple[int, ...] = ()
-    before: int = 0
-    frames: int | None = None
-    beside: int = 0
-
-    def tokens(self, m: Tensor, count: int) -> Tensor:
-        """(R, [frames,] height, width) to (R, count). Raises RuntimeError, for the user to read, where they cannot be these."""
-        m = m[:, :self.frames] if self.frames is not None and m.ndim > 3 else m
-        m = pad(m, (0, self.beside)) if self.beside else m
-        if self.sizes:
-            m = resized(m, self.sizes)
-        else:
-            m = _patched(m.reshape(len(m), *(1,) * (4 - m.ndim), *m.shape[1:]), (1,) * (3 - len(self.patch)) + self.patch)
-        m = m.flatten(1)
-        after = count - self.before - m.shape[1]
-        if after < 0:
-            raise RuntimeError("VSF: leave `mask` empty, or bypass the node that changes the size of the picture within the "
-                               f"model. Expected {self.before + m.shape[1]} image tokens or more in attention, found {count}.")
-        return pad(m, (self.before, after))
-
-
 @dataclass
 class RunRegions:
     """Of a run: m of each region over its latent, (1 or B, regions, *sizes), of which negative each is, and what has become of
@@ -96,14 +64,6 @@ class RunRegions:
     m: Tensor
     of: dict[int, int]
     known: dict[Any, Tensor] = field(default_factory=dict)
-
-
-def _patched(m: Tensor, patch: tuple[int, ...]) -> Tensor:
-    """(R, T, H, W) by patches, each the mean of those of its cells that there are."""
-    missing = [-n % p for n, p in zip(m.shape[1:], patch, strict=True)]
-    both = pad(torch.stack([m, torch.ones_like(m)]), [n for last in reversed(missing) for n in (0, last)])
-    white, there = avg_pool3d(both, patch, patch)
-    return white / there
 
 
 class CallRegions:

@@ -181,10 +181,6 @@ class Family(Protocol):
                      cannot reach; what a replacement needs to know of a call, it finds in transformer_options.
                      `*` in a path stands for every index of a list of modules
     object_patches   (base_model) -> such patches, where they are not all its models'
-    patch            (model) -> the size of an image token in latent pixels, (frames, height, width), where that is not
-                     `patch_size`
-    picture_start    (call, tokens, own) -> where the `own` tokens of the picture itself begin among so many image tokens, where
-                     it is not the first; None for an attention of something else
     """
     __name__: str
 

@@ -5,8 +5,6 @@ The text is numbered and may have padding, which a mask keeps apart from all els
 """
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ....vsf_core.layout import Layout, Segment
@@ -19,8 +17,3 @@ OBJECT_PATCHES = numbered("diffusion_model._backbone", argument=3)
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     return [Layout((*append_text(call, tokens), Segment("I", None)), negatives)]
-
-
-def patch(model: Any) -> tuple[int, int, int]:
-    """Its latents are packed: `patch_size` has been done."""
-    return 1, 1, 1

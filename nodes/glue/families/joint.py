@@ -41,8 +41,3 @@ def _lengthen_mask(call: ModelCall, length: int, before: int = 0, after: int = 0
     mask = call.conds.get("attention_mask")
     if mask is not None and mask.shape[-1] == length:
         call.conds["attention_mask"] = torch.nn.functional.pad(mask, (before, after), value=1)
-
-
-def at_the_end(call: ModelCall, tokens: int, own: int) -> int:
-    """Where the picture's `own` tokens begin among the image tokens, if they are the last of them."""
-    return tokens - own

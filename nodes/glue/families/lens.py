@@ -23,8 +23,3 @@ def object_patches(base_model: Any) -> dict[str, Callable[[Any], Any]]:
 
 def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list[Layout]:
     return [Layout((Segment("I", None), *append_text(call, tokens)), negatives)]
-
-
-def patch(model: Any) -> tuple[int, int, int]:
-    """Lens's latents are packed: its `patch_size` has been done."""
-    return (1, 1, 1) if hasattr(model, "pos_embed") else tuple(model.patch_size)

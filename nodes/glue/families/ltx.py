@@ -46,12 +46,3 @@ def _left_out(call: ModelCall) -> int:
     """How many of the video's tokens the model leaves out: where there are guides (keyframes), those masked below zero."""
     guides, mask = call.conds.get("keyframe_idxs"), call.conds.get("denoise_mask")
     return 0 if guides is None or mask is None else int((mask[0] < 0).any(dim=0).sum())
-
-
-def patch(model: Any) -> tuple[int, int, int]:
-    return 1, 1, 1
-
-
-def picture_start(call: ModelCall, tokens: int, own: int) -> int | None:
-    """Guides that the model leaves out are the last frames; any other number of tokens is the audio's."""
-    return 0 if tokens == own - _left_out(call) else None

@@ -38,8 +38,3 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
 
 
 OBJECT_PATCHES = {"diffusion_model.patchify_and_embed": with_negatives}
-
-
-def picture_start(call: ModelCall, tokens: int, own: int) -> int:
-    """References come first, and padding last."""
-    return tokens - own - -own % (call.base_model.diffusion_model.pad_tokens_multiple or 1)

@@ -16,9 +16,7 @@ from torch import Tensor
 from ....vsf_core.layout import Layout, Segment
 from ..reading.conditioning import NegativePrompt
 from . import TEXT, Encoded, ModelCall, Settings
-from .joint import append_text, at_the_end
-
-picture_start = at_the_end  # the video comes last
+from .joint import append_text
 
 
 def encode(base_model: Any, prompt: NegativePrompt) -> Encoded:

@@ -16,7 +16,7 @@ from ....vsf_core.layout import Layout, Segment
 from ..attention.override import OVERRIDE
 from ..attention.positions import current
 from . import ModelCall, Settings
-from .joint import append_text, at_the_end
+from .joint import append_text
 from .objects import in_calls_with
 
 TEXT_LAYOUT = "vsf_omnigen2_text_layout"
@@ -55,4 +55,3 @@ def with_negatives(original: Callable[..., tuple]) -> Callable[..., tuple]:
 
 OBJECT_PATCHES = {"diffusion_model.context_refiner.*.forward": kept_apart,
                   "diffusion_model.rope_embedder.forward": with_negatives}
-picture_start = at_the_end  # references come first

@@ -1,6 +1,7 @@
-"""Where the picture is among the image tokens of a family's attention: its way from a latent to tokens, for masks.
+"""Where the picture is among the image tokens of a family's attention: for masks, which go to the tokens, and for heat maps,
+which come of them.
 
-A new family has its line in PICTURES; one that makes sound has none, and takes no mask.
+A new family has its line in PICTURES; one that makes sound has it in SOUNDS, and takes no mask.
 """
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attention.regions import Grid
+from ..attention.grid import Grid, size_of
 from . import Family, ModelCall
 
 Picture = Callable[[ModelCall, int, dict[str, Any]], Grid | None]
@@ -20,7 +21,7 @@ the picture's (sound)."""
 
 def first(patch: str | int = "patch_size") -> Picture:
     """Image tokens that begin with the picture's, before references. patch: cells of the latent along each side of a token, or
-    where the model has them."""
+    where the model has them, by its name."""
     def picture(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
         return Grid((patch, patch) if isinstance(patch, int) else patch_of(call, patch))
     return picture
@@ -39,7 +40,11 @@ def behind(references: str) -> Picture:
 def last(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
     """Image tokens that end with the picture's."""
     patch = patch_of(call)
-    return Grid(patch, before=tokens - math.prod(-(-n // p) for n, p in zip(call.sizes, patch, strict=True)))
+    return Grid(patch, before=tokens - counted(call.sizes, patch))
+
+
+def ace_step15(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
+    return Grid((call.base_model.diffusion_model.decoder.patch_size,))
 
 
 def cogvideo(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
@@ -90,9 +95,11 @@ def patch_of(call: ModelCall, name: str = "patch_size") -> tuple[int, ...]:
 
 def cells(latent: Tensor | None, patch: tuple[int, ...]) -> int:
     """How many tokens a latent becomes; None for none."""
-    if latent is None:
-        return 0
-    sizes = latent.shape[2:]
+    return 0 if latent is None else counted(latent.shape[2:], patch)
+
+
+def counted(sizes: tuple[int, ...], patch: tuple[int, ...]) -> int:
+    """How many patches there are in it, those at its ends whole."""
     return math.prod(-(-n // p) for n, p in zip(sizes, ((1,) * len(sizes) + patch)[-len(sizes):], strict=True))
 
 
@@ -141,7 +148,27 @@ PICTURES: dict[str, Picture] = {
     "wan": wan,
 }
 
+SOUNDS: dict[str, Picture] = {
+    "ace_step": first(),
+    "ace_step15": ace_step15,
+    "stable_audio": last,  # behind the model's own tokens
+}
+
 
 def picture_of(family: Family) -> Picture | None:
     """None for models that make sound."""
-    return PICTURES.get(family.__name__.rpartition(".")[2])
+    return PICTURES.get(_name(family))
+
+
+def grid_of(call: ModelCall, family: Family, tokens: int) -> Grid | None:
+    """Where the picture, or the sound, is among so many image tokens; None for tokens of which none is its, and where that
+    cannot be known."""
+    try:
+        grid = (PICTURES | SOUNDS)[_name(family)](call, tokens, {})
+    except RuntimeError:
+        return None
+    return grid if grid is not None and grid.fits(size_of(call.sizes), tokens) else None
+
+
+def _name(family: Family) -> str:
+    return family.__name__.rpartition(".")[2]

@@ -18,8 +18,3 @@ def lengthen(call: ModelCall, tokens: list[Tensor], negatives: Settings) -> list
     # Stable Audio 3's own tokens; ComfyUI from before it has none
     before = getattr(model.transformer, "num_memory_tokens", 0) + (model.global_cond_type == "prepend")
     return cross_text(call, tokens, negatives, taken={before + call.x.shape[-1] // model.patch_size})
-
-
-def picture_start(call: ModelCall, tokens: int, own: int) -> int:
-    """The model's own tokens come first."""
-    return tokens - own

@@ -48,11 +48,3 @@ def _framepack(motion: Tensor | None) -> int:
 def _sums(lengths: Iterable[int]) -> set[int]:
     """The sum of every selection: which conditions stand beside the video differs between the models."""
     return functools.reduce(lambda sums, n: sums | {n + s for s in sums}, lengths, {0})
-
-
-def picture_start(call: ModelCall, tokens: int, own: int) -> int | None:
-    """A reference picture comes first in Fun Control and SCAIL; all else, and others' references, last."""
-    model = call.base_model.diffusion_model
-    is_first = getattr(model, "ref_conv", None) is not None or hasattr(model, "patch_embedding_pose")
-    before = _patches(model.patch_size, call.conds.get("reference_latent")) if is_first else 0
-    return before if before + own <= tokens else None

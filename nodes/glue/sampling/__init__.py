@@ -6,7 +6,6 @@
     carry    a prompt that brings its own negatives, found again when it is sampled
     seen     what the negatives did in a run, where a heat map is in the graph
     drawn    the same as pictures and words
-    picture  which image tokens are the picture, and where in it they lie
 
 May not enter: a family's name, which only its adapter knows; anything that outlives the run, but for what `seen` keeps of one
 as long as the MODEL that it was made with.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ....vsf_core.heat import colours
+from ..attention.grid import Size, size_of
 from .patch import KEY, VSFPatch
-from .picture import Size, size_of
 from .seen import Heat, find
 
 AVERAGE, EACH_STEP = "average", "each step"
@@ -48,7 +48,7 @@ def draw(model: Any, latent: dict[str, Any], negative: int = 0, show: str = AVER
 def nothing(samples: Any) -> Heat:
     """Of a model without a negative."""
     shape = (samples.unbind()[0] if samples.is_nested else samples).shape
-    size = size_of(tuple(shape))
+    size = size_of(tuple(shape[2:]))
     return Heat(torch.zeros(1, 1, shape[0], *size), torch.zeros(1, 1, 1), torch.tensor([False]), (1, 1, 1), size, (), 0)
 
 
@@ -89,7 +89,7 @@ def numbers(heat: Heat, top: float) -> str:
     if not heat.names:
         return ("no negative acts: connect the model that comes out of a VSF node, and write in that what must not be in the "
                 "picture")
-    if not heat.acted.any():
+    if not heat.acted.any() and not heat.unplaced:
         return "no negative acted in any step"
     lines = []
     for n in range(heat.maps.shape[1]):
@@ -104,5 +104,5 @@ def numbers(heat: Heat, top: float) -> str:
                      f"    mean in each step: {of_steps}")
     lines.append(f"brightest colour: {top:.3f}")
     if heat.unplaced:
-        lines.append(f"not in the map: {heat.unplaced} calls of the model by another node, for parts of the picture")
+        lines.append(f"not in the map: {heat.unplaced} calls of the model, whose place in the picture is not known")
     return "\n".join(lines)

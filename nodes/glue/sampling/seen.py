@@ -24,8 +24,9 @@ from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ..attention.backends import Memory
+from ..attention.grid import Size, cells_of, size_of
 from ..families import Family, ModelCall
-from .picture import Size, cells_of, grid_of, size_in, size_of
+from ..families.pictures import grid_of
 
 HEAT_MAP = "VSFHeatMap"
 """The node's id."""
@@ -121,7 +122,7 @@ class Recorder:
         assert own is not None  # no time range is among COUNTED
         shapes = entry["model_conds"].get("latent_shapes")
         weight = own.mult if shapes is None else comfy.utils.unpack_latents(own.mult, shapes.cond)[0]
-        weight = weight[:, 0].reshape(len(weight), *size_of(weight.shape))
+        weight = weight[:, 0].reshape(len(weight), *size_of(weight.shape[2:]))
         area = own.area or ()
         frame, row, column = (0, 0, 0, *area[len(area) // 2:])[-3:]
         start = frame, row, column
@@ -134,21 +135,21 @@ class Recorder:
     def add(self, call: ModelCall, family: Family, noted: list[Tensor], numbers: Sequence[int],
             places: tuple[Place, ...]) -> None:
         """What was noted in a call of the model, attention by attention: (1 + len(numbers), rows, tokens)."""
-        size, sums, blocks, count = size_in(call), {}, [], 0
+        size, sums, blocks, count = size_of(call.sizes), {}, [], 0
         for values in noted:
             grid = grid_of(call, family, values.shape[-1])
             if grid is None:  # of the audio, not of the video
                 continue
-            own = values[..., grid.start:grid.start + grid.count]
-            own = torch.nn.functional.pad(own, (0, grid.count - own.shape[-1])).unflatten(-1, grid.tokens)
+            own = grid.picture(values, size)
             blocks.append(own.mean(dim=(1, 2, 3, 4)))
             sums[grid] = sums[grid] + own if grid in sums else own
             count += 1
         if not sums:
+            self.unplaced += 1
             return
         if not self.in_parts:
-            self.cell = min((grid.patch for grid in sums), key=sum)
-        maps = reduce(torch.add, [_enlarged(t, grid.patch, self.cell, size) for grid, t in sums.items()]) / count
+            self.cell = min((grid.cell for grid in sums), key=sum)
+        maps = reduce(torch.add, [_enlarged(t, grid.cell, self.cell, size) for grid, t in sums.items()]) / count
         self.calls.append(Seen(self._of_all(maps, numbers), self._of_all(torch.stack(blocks, dim=1), numbers), places))
 
     def _of_all(self, values: Tensor, numbers: Sequence[int]) -> Tensor:
@@ -163,7 +164,7 @@ class Recorder:
         if not calls:
             self.steps.append(None)
             return
-        total = calls[0].maps.new_zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape), self.cell))
+        total = calls[0].maps.new_zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape[2:]), self.cell))
         weights = torch.zeros_like(total[:1])
         for call in calls:
             for maps, place in zip(call.maps.chunk(len(call.places), dim=1), call.places, strict=True):
@@ -176,12 +177,12 @@ class Recorder:
     def heat(self) -> Heat:
         """What there is to show of the run."""
         acted = [step for step in self.steps if step is not None]
-        none = torch.zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape), self.cell)), torch.zeros(
+        none = torch.zeros(1 + self.negatives, self.shape[0], *cells_of(size_of(self.shape[2:]), self.cell)), torch.zeros(
             1 + self.negatives, max((step[1].shape[1] for step in acted), default=1))
         maps, blocks = ([part.cpu() for part in parts]
                         for parts in zip(*(step or none for step in self.steps or [None]), strict=True))
         return Heat(torch.stack(maps), torch.stack(blocks), torch.tensor([step is not None for step in self.steps or [None]]),
-                    self.cell, size_of(self.shape), self.names, self.unplaced)
+                    self.cell, size_of(self.shape[2:]), self.names, self.unplaced)
 
 
 def _enlarged(maps: Tensor, patch: Size, cell: Size, size: Size) -> Tensor:
