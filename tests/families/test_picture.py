@@ -2,7 +2,6 @@
 latent is another query at that place's token, and hardly elsewhere."""
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import cases
@@ -10,6 +9,7 @@ import comfy.sample
 import pytest
 import torch
 from cases import Case
+from cases.hidream import E1
 from comfy.nested_tensor import NestedTensor
 from vsf_pack.nodes.glue.attention.grid import Grid, cells_of, size_of
 from vsf_pack.nodes.glue.attention.override import VSFAttention
@@ -17,12 +17,8 @@ from vsf_pack.nodes.glue.families.pictures import grid_of
 from vsf_pack.nodes.glue.reading.conditioning import WORDS, negative_prompts
 from vsf_pack.nodes.glue.sampling import patch
 
-HIDREAM_E1 = dataclasses.replace(cases.BY_NAME["hidream-i1"], options=lambda length, seed: {
-    **cases.BY_NAME["hidream-i1"].options(length, seed), "concat_latent_image": torch.ones(1, 16, 8, 6)})
-"""The picture to edit is on the right of each of the image's rows."""
 
-
-@pytest.fixture(params=[*cases.ALL, HIDREAM_E1], ids=lambda case: case.name)
+@pytest.fixture(params=[*cases.ALL, E1], ids=lambda case: case.name)
 def case(request) -> Case:
     if not request.param.exists:
         pytest.skip("not in this ComfyUI")

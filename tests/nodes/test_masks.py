@@ -85,11 +85,12 @@ def by_contrast(case: cases.Case, mask: torch.Tensor | None) -> Any:
     return VSFContrast.execute(cases.load(case.name), case.conditioning(9, 3), 1.0, 0.0, 1.0, mask=mask).args[0]
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux1", "flux2", "qwen-image", "chroma", "kandinsky5", "wan2.1-t2v", "sd1.5"])
+@pytest.mark.parametrize("name", ["sd3", "flux1-kontext", "flux2-klein-edit", "qwen-image-edit-index", "z-image", "kandinsky5",
+                                  "ltx-2", "sd1.5"])
 @pytest.mark.parametrize("rule", [by_guidance, by_contrast])
 def test_white_and_black_in_other_layouts(rule: Callable[..., Any], name: str) -> None:
-    """Bit for bit at the node; and to rounding where they are computed as any other mask is, in models whose image tokens are
-    the picture alone: no mask is white on what else there is (padding, references)."""
+    """Bit for bit at the node; and to rounding where they are computed as any other mask is, also where image tokens are none
+    of the picture's (filler, references, sound)."""
     case = cases.BY_NAME[name]
     model, without = cases.load(name), rule(case, None)
     out, off = (case.sample(m, case.conditioning(7, 1)) for m in (without, model))

@@ -55,9 +55,12 @@ class Grid:
         return self.before + frames * height * width <= count
 
     def tokens(self, m: Tensor, count: int) -> Tensor:
-        """(R, [frames,] height, width) to (R, count). Raises RuntimeError, for the user to read, where they cannot be these."""
+        """(R, [frames,] height, width) to (R, count); tokens that are none of the picture's get what `without_place` says.
+        Raises RuntimeError, for the user to read, where they cannot be these."""
         m = m[:, :self.frames] if self.frames is not None and m.ndim > 3 else m
-        m = pad(m, (0, self.beside)) if self.beside else m
+        mean = without_place(m)
+        if self.beside:
+            m = torch.cat([m, mean.view(-1, *[1] * (m.ndim - 1)).expand(*m.shape[:-1], self.beside)], dim=-1)
         if self.sizes:
             m = resized(m, self.sizes)
         else:
@@ -67,7 +70,7 @@ class Grid:
         if after < 0:
             raise RuntimeError("VSF: leave `mask` empty, or bypass the node that changes the size of the picture within the "
                                f"model. Expected {self.before + m.shape[1]} image tokens or more in attention, found {count}.")
-        return pad(m, (self.before, after))
+        return torch.cat([mean.expand(-1, self.before), m, mean.expand(-1, after)], dim=1)
 
     def picture(self, values: Tensor, size: Size) -> Tensor:
         """(..., image tokens) to (..., *cells_of(size, cell)), of a latent of this size, guides too: zero where the model has
@@ -76,6 +79,13 @@ class Grid:
         own = values[..., self.before:self.before + frames * height * width]
         own = pad(own, (0, frames * height * width - own.shape[-1])).unflatten(-1, (frames, height, width))
         return own[..., :cells_of(size, self.cell)[2]]
+
+
+def without_place(m: Tensor) -> Tensor:
+    """m of a token that shows no part of the picture (filler, reference, guide, sound): its mean over the picture, (R, ...) to
+    (R, 1). So there is no step at either end: a mask that is white but for a pixel does what none does, but for a pixel, and
+    one that is black but for a pixel next to nothing. Whether a reference shows the picture's own places is not known."""
+    return m.flatten(1).mean(dim=1, keepdim=True)
 
 
 def _patched(m: Tensor, patch: Size) -> Tensor:

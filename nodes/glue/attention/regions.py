@@ -5,7 +5,7 @@
                  the frames of a context window
     CallRegions  of one call of the model: m of each image token, of as many as an attention has (grid.py)
 
-All that is no part of the picture has m = 0: reference pictures, sound, padding.
+All that is no part of the picture (reference pictures, sound, padding) has m's mean over the picture.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from ....vsf_core.areas import Sizes
 from ....vsf_core.layout import Layout
 from .compiling import not_compiled
-from .grid import Grid
+from .grid import Grid, without_place
 
 
 class RegionsCond(comfy.conds.CONDRegular):
@@ -99,7 +99,7 @@ class CallRegions:
         key = (region, grid, tokens, self.m.storage_offset(), self.m.shape, self.m.stride(), self.device)
         if key not in self.known:
             m = self.m[:, region]
-            self.known[key] = (m.new_zeros(len(m), tokens) if grid is None else grid.tokens(m, tokens)).to(self.device)
+            self.known[key] = (without_place(m).expand(-1, tokens) if grid is None else grid.tokens(m, tokens)).to(self.device)
         return self.known[key]
 
 

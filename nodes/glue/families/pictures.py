@@ -69,7 +69,7 @@ def lens(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
 
 def ltx(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid | None:
     """Guides (keyframes) are the video's last frames, of which the model may leave out tokens. LTX-2's sound reads text too,
-    and no mask of the picture reaches it."""
+    and has no place in the picture."""
     guides, frame = call.conds.get("keyframe_idxs"), math.prod(call.sizes[1:])
     frames = call.sizes[0] - (0 if guides is None else guides.shape[2] // frame)
     shapes, reference = call.conds.get("latent_shapes") or (), call.conds.get("ref_audio")

@@ -1,7 +1,7 @@
 """HiDream-I1 (comfy/ldm/hidream/model.py)."""
 from __future__ import annotations
 
-import math
+import dataclasses
 from typing import Any
 
 import reference
@@ -38,9 +38,16 @@ def _prepend_text(call: reference.RefCall) -> None:
 
 def _kinds(call: reference.RefCall, batch: int, queries: int, keys: int) -> tuple[str, str]:
     """[I][T5][last Llama][Llama of the block]."""
-    image = math.prod(-(-n // 2) for n in call.x.shape[-2:])
+    beside = call.conds["image_cond"].shape[-1] if "image_cond" in call.conds else 0
+    image = -(-call.x.shape[-2] // 2) * -(-(call.x.shape[-1] + beside) // 2)
     assert queries == keys == image + len(call.options["reference_kinds"])
     return ("I" * image + call.options["reference_kinds"],) * 2
 
 
+def _picture(length: int, seed: int) -> dict[str, Any]:
+    """HiDream-E1's picture to edit, which stands on the right of each of the image's rows."""
+    return {**_options(length, seed), "concat_latent_image": torch.ones(1, 16, 8, 6)}
+
+
 CASES = [Case("hidream-i1", "HiDream", _HIDREAM, (16, 8, 6), 24, options=_options, lengthen=_prepend_text, kinds=_kinds)]
+E1 = dataclasses.replace(CASES[0], options=_picture)
