@@ -13,7 +13,7 @@ from ..vsf_core.schedule import Curve
 from .aliases import ALIASES
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, ContextPrompt, in_context
-from .glue.reading.lines import has_negative_weight, negatives_of, taken_out, without_repeats
+from .glue.reading.lines import MOST, has_negative_weight, has_unread_weight, negatives_of, taken_out, without_repeats
 from .glue.reading.masks import EVERYWHERE, Region, of_mask
 from .glue.reading.tokens import has_words, tokenize
 from .glue.said import node_id, say
@@ -93,6 +93,8 @@ def read_lines(node: str | None, clip: Any, prompt: Any, negative: Any, strength
     if has_negative_weight(prompt):
         said.append("a negative weight in the prompt is left to the text encoder: write that part without brackets inside")
     for line, weight in (*negatives_of(negative), *inline) if not off else ():
+        if weight > MOST:
+            raise ValueError(f'VSF: lower the weight of "{line}". Expected weights up to {MOST:g}, found {weight:g}.')
         text, left_out = without_repeats(prompt, line)
         if left_out:
             as_what = f'is read as "{text}"' if text else "is off"
@@ -101,6 +103,8 @@ def read_lines(node: str | None, clip: Any, prompt: Any, negative: Any, strength
             why = "its weight is 0" if text and not weight else "the text encoder makes nothing of it"
             said += [] if left_out and not text else [f'"{line}" is off: {why}']
             continue
+        if has_unread_weight(line):
+            said.append(f'"{line}" is read with its number: a weight stands at the end of a line, one negative a line')
         found.append((text, strength * weight))
     said += [] if said or found else ["off: no negative"]
     told = "\n".join(said)

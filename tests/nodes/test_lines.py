@@ -2,7 +2,14 @@
 from __future__ import annotations
 
 import pytest
-from vsf_pack.nodes.glue.reading.lines import has_negative_weight, joined, negatives_of, taken_out, without_repeats
+from vsf_pack.nodes.glue.reading.lines import (
+    has_negative_weight,
+    has_unread_weight,
+    joined,
+    negatives_of,
+    taken_out,
+    without_repeats,
+)
 
 HINDI_CAR, HINDI_COW = "\u0917\u093e\u0921\u093c\u0940", "\u0917\u093e\u092f"  # they share letters, not words
 HINDI_RED_CAR = f"\u0932\u093e\u0932 {HINDI_CAR}"
@@ -23,12 +30,19 @@ HINDI_RED_CAR = f"\u0932\u093e\u0932 {HINDI_CAR}"
     ("16:9", [("16:9", 1.0)]),
     ("a clock at 10:10", [("a clock at 10:10", 1.0)]),
     ("1980s :1.2\r\nclouds\rbirds", [("1980s", 1.2), ("clouds", 1.0), ("birds", 1.0)]),
+    ("wheels\uff1a\uff11\uff0e\uff15\n\uff08doors\uff1a1.5\uff09", [("wheels", 1.5), ("doors", 1.5)]),
+    ("wheels:1,5\ndoors:1.5,\nbirds\uff1a2\uff0c", [("wheels", 1.5), ("doors", 1.5), ("birds", 2.0)]),
+    ("wheels:+1.5\ndoors:15e-1\nmp3:2", [("wheels", 1.5), ("doors", 1.5), ("mp3", 2.0)]),
+    (r"car \(toy\):1.5", [(r"car \(toy\)", 1.5)]),
+    (r"(car \(toy\):1.5)", [(r"car \(toy\)", 1.5)]),
+    ("aspect 16:9\n1:1.5\niphone 6:5", [("aspect 16:9", 1.0), ("1:1.5", 1.0), ("iphone 6:5", 1.0)]),
 ])
 def test_a_negative_a_line(text, found):
     assert negatives_of(text) == found
 
 
-@pytest.mark.parametrize("line", ["wheels:-1", "(wheels:-1)", "(car wheels: -0.5 )", "a (red:-1) car", "((wheels):-1)"])
+@pytest.mark.parametrize("line", ["wheels:-1", "(wheels:-1)", "(car wheels: -0.5 )", "a (red:-1) car", "((wheels):-1)",
+                                  "wheels\uff1a-1", "\uff08wheels:-1\uff09", "wheels:\u22121", "(wheels:-1e-1)"])
 def test_a_negative_with_a_negative_weight(line):
     """Would be read as words, or turned round by the text encoder, and nothing would say so."""
     with pytest.raises(ValueError, match="VSF: take the minus off .* Expected weights from 0, found"):
@@ -42,7 +56,20 @@ def test_negative_weights(text, found):
     assert has_negative_weight(text) is found
 
 
+@pytest.mark.parametrize(("text", "found"), [
+    ("wheels", False), ("a (red:1.2) (wheel (of:2))", False), ("a clock at 10:10", False), ("16:9", False),
+    ("embedding:7", False), ("wheels:1.5, doors", True), ("[wheels:1.5]", True), ("<lora:rust:1>", True),
+    ("(wheels\uff1a1.5", True),
+])
+def test_weights_that_are_none(text, found):
+    assert has_unread_weight(text) is found
+
+
 @pytest.mark.parametrize(("prompt", "rest", "negatives"), [
+    ("a car\uff0c\uff08wheels\uff1a-1\uff09\uff0cgrass", "a car\uff0cgrass", [("wheels", 1.0)]),
+    ("a car ((wheels:\u22121,5))", "a car", [("wheels", 1.5)]),
+    (r"a car (wheel \(of a toy\):-1)", "a car", [(r"wheel \(of a toy\)", 1.0)]),
+    ("a car (wheels:-5e-1)", "a car", [("wheels", 0.5)]),
     ("a red car  (on (grass:1.2)) ,", "a red car  (on (grass:1.2)) ,", []),
     ("a red car (wheels:-1)", "a red car", [("wheels", 1.0)]),
     ("a red car, (car wheels:-1.5), on grass", "a red car, on grass", [("car wheels", 1.5)]),
