@@ -119,7 +119,7 @@ def counts_in(case, model) -> set[tuple[Count, Count]]:
     """What the lists say and what a forward does, in a sampling run."""
     found = set()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(patch, "recounted", lambda listed, n: found.add((listed, recounted(listed, n))) or recounted(listed, n))
+        patched.setattr(patch, "recounted", lambda *told: found.add((told[0], recounted(*told))) or recounted(*told))
         case.sample(model, case.conditioning(7, 1), steps=1)
     return found
 
@@ -162,6 +162,36 @@ def test_thirds_equal_the_reference(name, attentions, third, acting):
     truth = case.sample(case.reference(some), positive)
     assert relative_error(case.sample(guided(case, third), positive), truth) <= 1e-5
     assert relative_error(case.sample(guided(case, ""), positive), truth) >= 1e-4
+
+
+@pytest.mark.parametrize(("name", "kind", "layer", "block", "whole", "less"), [
+    ("sd3", "double", 0, "1", (2, {1}), (1, {0})),
+    ("flux1", "double", 1, "2", (4, {2}), (3, {1})),
+    ("flux1", "single", 0, "2", (4, {2}), (3, set())),
+    ("kandinsky5", "double", 0, "1", (2, {1}), (1, {0})),
+    ("ltx-2", "double", 0, "1", (4, {2, 3}), (2, {0, 1})),
+])
+def test_blocks_behind_a_skipped_layer_keep_their_numbers(name, kind, layer, block, whole, less):
+    """In the extra pass of core's skip-layer guidance, and where each call of the model skips it. whole, less: attentions of a
+    forward, and those among them in which the negative acts, of one with all layers and of one without it."""
+    case, positive = cases.BY_NAME[name], cases.BY_NAME[name].conditioning(7, 1)
+    negative = case.negative(3, 2, alpha=2.0, beta=0.3)
+
+    def in_an_extra_pass(model):
+        layers = {"double_layers": "", "single_layers": "", f"{kind}_layers": str(layer)}
+        return SkipLayerGuidanceDiT.execute(model, 2.0, 0.0, 1.0, **layers).args[0]
+
+    def always(model):
+        model = model.clone()
+        model.set_model_patch_replace(lambda args, extra: args, "dit", f"{kind}_block", layer)
+        return model
+
+    both = whole[0] + less[0], whole[1] | {whole[0] + i for i in less[1]}
+    for skipping, acting in ((in_an_extra_pass, both), (always, less)):
+        some = dataclasses.replace(negative, share=acting_in(*acting))
+        truth = case.sample(skipping(case.reference(some)), positive)
+        assert relative_error(case.sample(skipping(guided(case, block)), positive), truth) <= 1e-5
+        assert relative_error(case.sample(skipping(guided(case, "0")), positive), truth) >= 1e-4
 
 
 @pytest.mark.parametrize("name", ["flux1", "sd1.5"])

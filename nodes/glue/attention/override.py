@@ -57,6 +57,7 @@ class VSFAttention:
         self.calls = 0
         self.blocks: Sequence[frozenset[int] | None] = ()  # of each negative, those in which it acts, None for all
         self.block_of: Callable[[int], int] = int  # from the number of an attention of the image with the text
+        self.left_out = 0  # blocks before this attention that another node has skipped
         self.regions: CallRegions | None = None
         self.memory = backends.Memory()  # for what backends.MEMORY cannot hold
         self.ticket: Tensor | None = None  # where what the negatives do is to be noted (seen.py)
@@ -111,9 +112,26 @@ class VSFAttention:
     @not_compiled  # a block's number would be a constant
     def _in_this_block(self, layout: Layout) -> Layout:
         """The layout with the negatives at rest that do not act in this block."""
-        block = self.block_of(self.calls - 1)
+        block = self.block_of(self.calls - 1) + self.left_out
         return replace(layout, resting=frozenset(c for c, blocks in enumerate(self.blocks)
                                                  if blocks is not None and block not in blocks))
+
+    def counting_skipped(self, options: dict[str, Any]) -> dict[str, Any]:
+        """transformer_options in which those blocks are counted that another node's replacement leaves out (skip-layer
+        guidance). In all that ComfyUI lets be replaced the image reads the prompt: one in which it did not was not run."""
+        replaced = options.get("patches_replace") or {}
+        if not replaced.get("dit"):
+            return options
+        dit = {key: functools.partial(self._noting_skipped, own) for key, own in replaced["dit"].items()}
+        return {**options, "patches_replace": {**replaced, "dit": dit}}
+
+    @torch.compiler.disable(recursive=False)  # as _in_this_block
+    def _noting_skipped(self, replacement: Callable[..., Any], args: dict[str, Any], extra: dict[str, Any]) -> Any:
+        """A block that another node has replaced."""
+        calls = self.calls
+        out = replacement(args, extra)
+        self.left_out += self.calls == calls
+        return out
 
     def _by_rows(self, acting: Sequence[bool], layout: Layout, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
                  attend: Attention, joined: Callable[..., Tensor]) -> Tensor:

@@ -40,8 +40,10 @@ def _in_lists(model: nn.Module) -> int:
     return sum(own) if own else sum(_in_lists(part) for _, part in parts)
 
 
-def recounted(listed: Count, attentions: int) -> Count:
+def recounted(listed: Count, attentions: int, left_out: int = 0) -> Count:
     """What a forward of so many attentions says of the blocks in the lists: that each has several (a video and its sound, the
-    two halves of differential attention); or, where they do not go into it, that each attention is a block of its own."""
-    each, left = divmod(attentions, max(listed.blocks, 1))
-    return Count(listed.blocks, each) if listed.blocks and each and not left else Count(attentions)
+    two halves of differential attention); or, where they do not go into it, that each attention is a block of its own.
+    left_out: blocks that another node has skipped in it."""
+    ran = listed.blocks - left_out
+    each, left = divmod(attentions, max(ran, 1))
+    return Count(listed.blocks, each) if ran > 0 and each and not left else Count(attentions + left_out)

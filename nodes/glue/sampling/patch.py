@@ -293,21 +293,21 @@ class VSFPatch:
         known, seen = active.run.count, active.run.seen
         count = known or listed
         recorded = 0 if seen is None else len(seen.calls)
-        out, attentions = forward(_copied(control), (named, count))
+        out, attentions, left_out = forward(_copied(control), (named, count))
         if attentions > (known.total if known else 0):  # fewer where a cache has answered, or layers are skipped
-            active.run.count = recounted(listed, attentions)
+            active.run.count = recounted(listed, attentions, left_out)
             _check_blocks(named, active.run.count)
             if active.run.count != count:  # once a run, in the few models whose lists tell another number
                 if seen is not None:
                     del seen.calls[recorded:]
-                out, _ = forward(control, (named, active.run.count))
+                out, *_ = forward(control, (named, active.run.count))
         return out
 
     def _forward(self, executor: Any, active: ActiveNegatives, m: Tensor | None, x: Tensor, t: Tensor, c_concat: Tensor | None,
                  c_crossattn: Tensor | None, transformer_options: dict[str, Any], conds: dict[str, Any], control: Any,
-                 among: tuple[Sequence[Blocks | None], Count] | None = None) -> tuple[Tensor, int]:
-        """A call of the model with negatives; and how many attentions of its image with the prompt there were in it. among: the
-        blocks in which each negative acts, of how many; None for all."""
+                 among: tuple[Sequence[Blocks | None], Count] | None = None) -> tuple[Tensor, int, int]:
+        """A call of the model with negatives; and how many attentions of its image with the prompt there were in it, and blocks
+        that another node left out. among: the blocks in which each negative acts, of how many; None for all."""
         call = ModelCall(executor.class_obj, x, {"c_crossattn": c_crossattn, **conds}, text_key(self.family),
                          transformer_options=transformer_options, words=active.positive.words,
                          settings=_at_noise(active, t, executor.class_obj))
@@ -333,6 +333,8 @@ class VSFPatch:
         forward = ForwardSeen()
         options = _with_innermost_wrapper({**transformer_options, **call.options}, forward)
         options[OVERRIDE] = attention
+        if among is not None:
+            options = attention.counting_skipped(options)
         c_crossattn = call.conds.pop("c_crossattn")
         seen = active.run.seen
         attention.ticket = None if seen is None else x.new_zeros(1)
@@ -341,7 +343,7 @@ class VSFPatch:
         if seen is not None:
             seen.add(call, self.family, noted, active.numbers, active.acting_places())
         _check_call(active.run, attention.calls, forward.seen, executor.class_obj)
-        return out, attention.calls
+        return out, attention.calls, attention.left_out
 
 
 def _names(negatives: Sequence[Prompt]) -> list[str]:
