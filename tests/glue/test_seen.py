@@ -1,6 +1,7 @@
 """What is recorded of a run, against dense references in double precision."""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -17,12 +18,14 @@ import torch
 import vsf
 from cases import Case
 from comfy.ldm.modules.attention import attention_basic, attention_pytorch
+from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 from neighbours import compiled
 from vsf_pack.nodes.glue.attention import override
 from vsf_pack.nodes.glue.attention.notes import noting
 from vsf_pack.nodes.glue.attention.override import OVERRIDE
 from vsf_pack.nodes.glue.reading.conditioning import WORDS, negative_prompts
 from vsf_pack.nodes.glue.sampling import seen
+from vsf_pack.nodes.glue.sampling.drawn import numbers
 from vsf_pack.nodes.glue.sampling.patch import KEY, RecordedApart, attach
 from vsf_pack.vsf_core.layout import Layout, Negative, Segment
 
@@ -118,6 +121,22 @@ def test_recording_changes_nothing(name):
     with seen.recorded():
         out = case.sample(model, positive, batch=2)
     assert torch.equal(out, case.sample(model, positive, batch=2))
+
+
+def test_attentions_keep_their_numbers_where_layers_are_skipped():
+    """In a step's extra pass of core's skip-layer guidance there are fewer: it is in the map, and not among these."""
+    case = cases.BY_NAME["flux1"]
+    heats = [recorded(case, model, steps=1) for model in (guided(case, "two"), SkipLayerGuidanceDiT.execute(
+        guided(case, "two"), 2.0, 0.0, 1.0, "0", "", 0.0).args[0])]
+    assert torch.equal(heats[0].blocks, heats[1].blocks) and not torch.equal(heats[0].maps, heats[1].maps)
+
+
+def test_what_cannot_be_told_from_sound_is_not_in_the_map():
+    """A video and its sound of as many tokens each: said, and no mixture of both."""
+    case = dataclasses.replace(cases.BY_NAME["ltx-2-connected"], latent=((16, 3, 1, 4), (8, 12, 16)))
+    heat = recorded(case, guided(case, "one"))
+    assert heat.unplaced == 2 and not heat.maps.any()
+    assert "not in the map: 2 calls of the model, whose place in the picture is not known" in numbers(heat, 1.0)
 
 
 def test_nothing_is_recorded_that_nobody_wants(monkeypatch):

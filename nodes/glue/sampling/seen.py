@@ -47,9 +47,9 @@ class Heat:
 
     maps: (steps, 1 + negatives, B, frames, height, width), single precision, on the CPU: what a Note is told, mean over the
     attentions that the picture has with the text; first all negatives together; zero where none acts. blocks: (steps, 1 +
-    negatives, attentions), mean over the picture. acted: (steps,) bool. cell: latent pixels along each side of a map's; size:
-    of the latent. names: of the negatives, "" for none. unplaced: calls of the model whose place in the picture is not known;
-    they are not in the maps.
+    negatives, attentions), mean over the picture, of calls of the model that skip no layer. acted: (steps,) bool. cell: latent
+    pixels along each side of a map's; size: of the latent. names: of the negatives, "" for none. unplaced: calls of the model
+    whose place in the picture is not known; they are not in the maps.
     """
     maps: Tensor
     blocks: Tensor
@@ -170,9 +170,8 @@ class Recorder:
             for maps, place in zip(call.maps.chunk(len(call.places), dim=1), call.places, strict=True):
                 self.unplaced += not _put(total, weights, maps.to(total.device), place)
         longest = max(call.blocks.shape[1] for call in calls)
-        blocks = reduce(torch.add, [torch.nn.functional.pad(c.blocks.to(total.device), (0, longest - c.blocks.shape[1]))
-                                    for c in calls])
-        self.steps.append((total / weights.clamp(min=1e-9), blocks / len(calls)))
+        whole = [c.blocks.to(total.device) for c in calls if c.blocks.shape[1] == longest]
+        self.steps.append((total / weights.clamp(min=1e-9), reduce(torch.add, whole) / len(whole)))
 
     def heat(self) -> Heat:
         """What there is to show of the run."""
