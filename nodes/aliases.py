@@ -1,11 +1,17 @@
 """What people search for: ComfyUI's search reads a node's name and these, in every language at once.
 
+Of nodes that a word finds by these alone, ComfyUI's search puts the one first whose id is about as long as the word
+(`calcAuxSingle` in its frontend): so the words that lead to VSF Prompt are no other node's.
+
 Shipped sources are plain ASCII (some Windows tools read them as cp1252), so that other scripts are escaped.
 """
 from __future__ import annotations
 
-NEGATIVE = ["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1", "unwanted", "without", "exclude", "remove",
-            "remove object", "schnell", "distilled", "lightning", "turbo", "few steps"]
+NEGATIVE = ["negative prompt", "VSF", "Value Sign Flip", "NAG", "NegPip", "CFG 1"]
+"""Of every node."""
+
+WANTED = ["unwanted", "without", "exclude", "remove", "remove object", "erase", "take away", "get rid of", "don't want",
+          "schnell", "distilled", "lightning", "turbo", "few steps"]
 
 TRANSLATED = [
     # negative prompt (simplified, traditional Chinese; Japanese; Korean)
@@ -24,4 +30,5 @@ TRANSLATED = [
     "\u84b8\u998f", "\u84b8\u993e", "\u5c11\u6b65", "\u52a0\u901f", "\u95ea\u7535", "\u9583\u96fb", "\u84b8\u7559",
     "\u9ad8\u901f", "\u30bf\u30fc\u30dc", "\uc99d\ub958", "\ud130\ubcf4", "\ub77c\uc774\ud2b8\ub2dd",
 ]
-ALIASES = [*NEGATIVE, *TRANSLATED]
+ALIASES = [*NEGATIVE, *WANTED, *TRANSLATED]
+"""Of VSF Prompt."""

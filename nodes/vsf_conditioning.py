@@ -8,7 +8,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 from typing_extensions import override
 
-from .aliases import ALIASES
+from .aliases import NEGATIVE
 from .glue.reading.conditioning import negative_prompts
 from .glue.reading.contexts import MAX_STRENGTH
 from .glue.reading.masks import of_mask
@@ -32,7 +32,7 @@ class VSFConditioning(Shown, io.ComfyNode):
             description="A prompt that brings its negative along, without a wire to the model: for one region of the picture, "
                         "one part of the sampling, or one window of a video. Combine it with others as any conditioning; each "
                         "keeps its own negative. For one prompt for all, VSF Prompt.",
-            search_aliases=["CLIP Text Encode", "regional prompt", "area", "prompt scheduling", *ALIASES],
+            search_aliases=["CLIP Text Encode", "regional prompt", "area", "prompt scheduling", *NEGATIVE],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that samples the prompt."),
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True,

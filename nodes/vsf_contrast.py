@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..vsf_core.schedule import read_blocks
-from .aliases import ALIASES
+from .aliases import NEGATIVE
 from .glue.families import find_family
 from .glue.reading.contexts import MAX_STRENGTH, context_prompts
 from .glue.reading.masks import of_mask
@@ -30,7 +30,7 @@ class VSFContrast(Shown, io.ComfyNode):
             description="A negative prompt for graphs whose prompt comes from a node of its own (image editing, several text "
                         "encoders). Encode the prompt once more, with what must not be in the picture behind it, by the same "
                         "kind of node, and connect that to `context`. For plain prompts, VSF Prompt does it all.",
-            search_aliases=[*ALIASES, "context", "image edit"],
+            search_aliases=[*NEGATIVE, "context", "image edit"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that samples the prompt."),
                 io.Conditioning.Input("context", tooltip="The prompt with what must not be in the picture behind it, such as "

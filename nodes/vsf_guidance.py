@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..vsf_core.schedule import read_blocks
-from .aliases import ALIASES
+from .aliases import NEGATIVE
 from .glue.families import find_family
 from .glue.reading.conditioning import negative_prompts
 from .glue.reading.masks import of_mask
@@ -44,7 +44,7 @@ class VSFGuidance(Shown, io.ComfyNode):
             description="Gives models that run at CFG 1 (turbo, schnell, lightning, distilled) a working negative prompt, in "
                         "one pass, with a scale to tune. Put it between the model and the sampler, and connect VSF Text "
                         "Encode to `negative`. Chain two for two negatives. VSF Prompt needs no tuning: begin with that.",
-            search_aliases=ALIASES,
+            search_aliases=NEGATIVE,
             inputs=[
                 io.Model.Input("model", tooltip="The model to give a negative prompt to."),
                 io.Conditioning.Input("negative", tooltip="What must not be in the picture, best from VSF Text Encode: a "

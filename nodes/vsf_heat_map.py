@@ -6,7 +6,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from .aliases import ALIASES
+from .aliases import NEGATIVE
 from .glue.said import node_id, say
 from .glue.sampling.drawn import AVERAGE, EACH_STEP, draw
 from .glue.sampling.seen import HEAT_MAP
@@ -26,7 +26,7 @@ class VSFHeatMap(io.ComfyNode):
             description="Shows what the negative prompt does: where the picture is pushed away from it, as heat over the "
                         "picture, and how far, in numbers. Connect the model that comes out of the VSF node, and what the "
                         "sampler gives.",
-            search_aliases=["attention map", "attention heatmap", "heat map", "debug negative", "no effect", *ALIASES],
+            search_aliases=["attention map", "attention heatmap", "heat map", "debug negative", "no effect", *NEGATIVE],
             inputs=[
                 io.Model.Input("model", tooltip="The model that the sampler has: the one with the negative prompt inside."),
                 io.Latent.Input("latent", tooltip="What the sampler gives, as it comes from it."),

@@ -21,6 +21,9 @@ from .glue.sampling.fit import check_fit
 from .glue.sampling.patch import attach
 from .inputs import Shown, curve_input, in_range, mask_input, over_time
 
+NO = ("no", "not", "without")
+"""Words before a thing that say what a negative says already."""
+
 
 class VSFPrompt(Shown, io.ComfyNode):
     @override
@@ -106,9 +109,11 @@ def read_lines(node: str | None, clip: Any, prompt: Any, negative: Any, strength
         if has_unread_weight(line):
             said.append(f'"{line}" is read with its number: a weight stands at the end of a line, one negative a line')
         found.append((text, strength * weight))
+        if len(words := text.lower().split()) > 1 and words[0] in NO:
+            said.append(f'write "{text.split(maxsplit=1)[1]}" for "{text}": what stands there is taken out as it is')
     said += [] if said or found else ["off: no negative"]
     told = "\n".join(said)
-    say(node, "\n".join([*said, *([waiting] if found else [])]))
+    say(node, "\n".join([*([waiting] if found else []), *said]))
     return prompt, found, told, times
 
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 from typing_extensions import override
 
-from .aliases import ALIASES
+from .aliases import NEGATIVE
 from .glue.reading import made
 from .glue.reading.conditioning import WORDS, keep, keep_rows
 from .glue.reading.tokens import OTHERS, Tokens, has_words, real_rows, real_rows_of_others, tokenize
@@ -28,7 +28,7 @@ class VSFTextEncode(io.ComfyNode):
             category="advanced/guidance",
             description="Encodes the negative prompt for VSF Guidance. Like CLIP Text Encode, without the padding tokens, "
                         "which would weaken the negative.",
-            search_aliases=["CLIP Text Encode", *ALIASES],
+            search_aliases=["CLIP Text Encode", *NEGATIVE],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that gets the negative prompt."),
                 io.String.Input("text", multiline=True, dynamic_prompts=True,

@@ -12,7 +12,8 @@ from pathlib import Path
 from recipes import OLDEST_CORE
 from workflow_graph import BLUE, PACK_ID, PACK_VERSION, SHAPES, dump
 
-NAME = "Negative prompt (VSF)"
+NAME = "VSF Prompt (with negative) subgraph"  # longer than the node's, which a search then shows before it
+ID = "Negative prompt (VSF)"  # its name in 0.2.0's first builds; the ids inside were made of it
 PATH = Path(__file__).resolve().parent.parent / "subgraphs" / f"{NAME}.json"
 DESCRIPTION = (
     "A prompt and what must not be in the picture, for models that run at CFG 1 (turbo, schnell, lightning, distilled). "
@@ -25,7 +26,7 @@ VALUES = {"prompt": "", "negative": "", "strength": 1.0}
 
 def identity(name: str) -> str:
     """A UUID, the same every time."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK_ID}/{NAME}/{name}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK_ID}/{ID}/{name}"))
 
 
 def inner_node(number: int, kind: str, x: int, width: int, sockets: list[dict], widgets: list[object], colours: dict) -> dict:

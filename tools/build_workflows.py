@@ -29,9 +29,7 @@ HOW_TO = """## A negative prompt at CFG 1
 2. **Run.**
 3. **Still there?** Raise `strength`, up to 2. **The {thing} suffers?** Lower it. 0 is off.
 
-Leave CFG at 1. Another {thing}: another seed.
-
-*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+Leave CFG at 1. Another {thing}: another seed."""
 
 SEE = """## See what the negative does
 
@@ -43,9 +41,7 @@ SEE = """## See what the negative does
 Bright where the thing would be: it works there. *Still there?* Raise `strength`. Bright all over, and the {thing} suffers? \
 Lower it, or use fewer words. Small numbers everywhere? Name the thing in other words.
 
-`show` on the heat map: `each step` shows when it acts.
-
-*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+`show` on the heat map: `each step` shows when it acts."""
 
 ONE_PLACE = """## A negative in one place
 
@@ -57,9 +53,8 @@ and `y`. *Preview Mask* shows it.
 **Paint it**: put a picture into *Load Image*, right-click it, **Open in Mask Editor**, paint. Connect its `MASK` to VSF \
 Prompt's `mask`.
 
-What is black changes a little too, as the parts of a {thing} see each other. `strength` as ever: 1, more if it stays, 0 is off.
-
-*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+What is black changes a little too, as the parts of a {thing} see each other. `strength` as ever: 1, more if it stays, \
+0 is off."""
 
 LIST = """## Several negatives
 
@@ -69,10 +64,10 @@ LIST = """## Several negatives
 - `stockings:1.5`: half as strong again. Below 1 is less.
 - `# window`: not read. Take the `#` away, and it is a negative too.
 
-**Run.** *One of them is still there?* Raise the number behind it, up to 2. *The {thing} suffers?* Take lines away, or lower \
-`strength`, which is all of theirs. After the run, a line on the node says what acted.
+**Run.** *One of them is still there?* Raise the number behind it, up to 2. *The {thing} suffers?* Lower `strength`, which is \
+all of theirs. After the run, the node says what acted.
 
-*VSF Prompt was measured on small models. {model} itself could not be run where this workflow was made.*"""
+**Few lines**: each takes from the others. Name only what does appear in the {thing}."""
 
 ALONG = """## A video whose parts have their own negatives
 
@@ -85,9 +80,7 @@ ALONG = """## A video whose parts have their own negatives
 
 **A third part**: one more VSF Conditioning, combined with the others, and {more} more frames in *Video size*.
 
-`strength` in each VSF Conditioning: 1, more if the thing stays, 0 is off. Leave CFG at 1.
-
-*Measured on small models. {model} itself could not be run where this workflow was made.*"""
+`strength` in each VSF Conditioning: 1, more if the thing stays, 0 is off. Leave CFG at 1."""
 
 AGAINST_ITSELF = """## The same subject as prompt and negative
 
@@ -101,9 +94,9 @@ the thing any more.
 Try 0.5 with the *whole* prompt in the red box: that takes much more. Gentler: among the advanced inputs, `curve` with \
 `fade out`.
 
-This is the one thing that VSF Prompt cannot do: it leaves out words that the prompt has too.
+This is the one thing that VSF Prompt cannot do: it leaves out words that the prompt has too."""
 
-*Measured on small models. {model} itself could not be run where this workflow was made.*"""
+MEASURED = "*VSF was measured on small models. {model} itself could not be run where this workflow was made.*"
 
 COMPARE = """The same {thing} without the negative, switched off. To switch it on: right-click the title of this frame, \
 **Set Group Nodes to Always**, Run. It takes as long again."""
@@ -144,16 +137,12 @@ def model_files(recipe: Recipe) -> list[dict]:
 
 
 def links_note(files: list[dict], note: str) -> str:
-    """The note with the model links and the folders they go to."""
-    lines = ["## Model links"]
+    """The note with the model links below the folders they go to."""
+    lines = ["## Models, and where they go"]
     for directory in dict.fromkeys(file["directory"] for file in files):
-        lines += ["", f"**{directory}**", ""]
+        lines += ["", f"**ComfyUI/models/{directory}**", ""]
         lines += [f"- [{file['name']}]({file['url']})" for file in files if file["directory"] == directory]
-    tree = ["ComfyUI/", "\u2514\u2500\u2500 models/"]
-    for directory in dict.fromkeys(file["directory"] for file in files):
-        tree.append(f"    \u251c\u2500\u2500 {directory}/")
-        tree += [f"    \u2502   \u2514\u2500\u2500 {file['name']}" for file in files if file["directory"] == directory]
-    return "\n".join([*lines, "", "```", *tree, "```", *(["", note] if note else [])])
+    return "\n".join([*lines, *(["", note] if note else [])])
 
 
 def thing(recipe: Recipe) -> str:
@@ -179,11 +168,13 @@ def notes(column: Column, recipe: Recipe) -> None:
     column.y = 10  # no group around them
     box, (window, overlap) = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt", recipe.window
     how, height = how_to(recipe)
-    text = how.format(thing=thing(recipe), box=box, negative=recipe.unwanted.partition(",")[0], model=recipe.model,
-                      window=window, overlap=overlap, more=4 * ((window + 3) // 4 - overlap // 4))  # fmt: skip
+    text = f"{how}\n\n{MEASURED}".format(
+        thing=thing(recipe), box=box, negative=recipe.unwanted.partition(",")[0], model=recipe.model,
+        window=window, overlap=overlap, more=4 * ((window + 3) // 4 - overlap // 4),
+    )  # fmt: skip
     column.add("MarkdownNote", text, title="How to use", colours=DARK, height=height)
     found = model_files(recipe)
-    height = min(180 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
+    height = min(110 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
     column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
 
 
@@ -219,7 +210,7 @@ def loaders(column: Column, recipe: Recipe) -> Parts:
 
 
 def prompts(column: Column, recipe: Recipe, parts: Parts, where: Out | None) -> None:
-    """Step 2: what is wanted, and what is not. Two experts each have a VSF Prompt, which read the same two texts."""
+    """What is wanted, and what is not. Two experts each have a VSF Prompt, which read the same two texts."""
     texts = {}
     if len(recipe.experts) > 1:
         shown = column.add("PrimitiveStringMultiline", recipe.positive, title=f"What the {thing(recipe)} shows", colours=GREEN)
@@ -228,7 +219,7 @@ def prompts(column: Column, recipe: Recipe, parts: Parts, where: Out | None) -> 
     for expert, model in zip(recipe.experts, parts.models, strict=True):
         words = ("", "") if texts else (recipe.positive, recipe.negative)
         name = f"VSF Prompt: {expert.name}" if expert.name else None
-        height = 268 if texts else None  # mask and curve among its inputs, in Nodes 2.0
+        height = 268 if texts else 300 if recipe.guidance else 400 if "\n" in recipe.negative else None  # room for each line
         links = {"model": model, "clip": parts.clip, **texts, **({"mask": where} if where else {})}
         made = column.add("VSFPrompt", *words, 1.0, title=name, colours=BLUE, height=height, links=links)
         parts.guided.append((made, "MODEL"))
@@ -237,7 +228,6 @@ def prompts(column: Column, recipe: Recipe, parts: Parts, where: Out | None) -> 
         links = {"conditioning": parts.positive}
         guided = column.add("FluxGuidance", recipe.guidance, title="Guidance of Flux.1 dev", links=links)
         parts.positive = (guided, "CONDITIONING")
-    column.close("Step 2 - Prompt and negative", ORANGE)
 
 
 def mask(column: Column, recipe: Recipe) -> Out:
@@ -253,14 +243,13 @@ def mask(column: Column, recipe: Recipe) -> Out:
 
 
 def against_itself(column: Column, recipe: Recipe, parts: Parts) -> None:
-    """Step 2 in the paper's form: two texts, and VSF Guidance."""
+    """The same in the paper's form: two texts, and VSF Guidance."""
     links = {"clip": parts.clip}
     shown = column.add("CLIPTextEncode", recipe.positive, title="What the picture shows", colours=GREEN, links=links)
     taken = column.add("VSFTextEncode", recipe.negative, title="The subject once more: taken back", colours=RED, links=links)
     links = {"model": parts.models[0], "negative": (taken, "CONDITIONING")}
     parts.guided = [(column.add("VSFGuidance", recipe.scale, 0.0, 0.0, 1.0, colours=BLUE, links=links), "MODEL")]
     parts.positive = (shown, "CONDITIONING")
-    column.close("Step 2 - Prompt and negative", ORANGE)
 
 
 def combined(column: Column, found: list[Out]) -> Out:
@@ -273,8 +262,8 @@ def combined(column: Column, found: list[Out]) -> Out:
 
 
 def shots(column: Column, recipe: Recipe, parts: Parts) -> Column:
-    """Step 2 of a video whose parts have each its own negative: the texts, then their conditionings. The windows that they are
-    for begin the column after them, which comes back."""
+    """The same for a video whose parts have each its own negative: the texts, then their conditionings. The windows that they
+    are for begin the column after them, which comes back."""
     for number, (shown, unwanted) in enumerate(recipe.shots, 1):
         above = column.add("PrimitiveStringMultiline", shown, title=f"Part {number}: what it shows", colours=GREEN)
         below = column.add("PrimitiveStringMultiline", unwanted, title=f"Part {number}: what must not be in it", colours=RED)
@@ -297,16 +286,20 @@ def shots(column: Column, recipe: Recipe, parts: Parts) -> Column:
     return column
 
 
-def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
-    """Step 3: what the comparison shares."""
-    size = f"{thing(recipe).capitalize()} size"
-    zero = "The sampler's negative: unused"
+def unused(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """The negative that a sampler insists on."""
+    title = "The sampler's negative: unused"
     if recipe.shots:  # a conditioning that brings negatives can be no sampler's negative
-        made = column.add("CLIPTextEncode", "", title=zero, links={"clip": parts.clip})
+        made = column.add("CLIPTextEncode", "", title=title, links={"clip": parts.clip})
         column.collapse([made])
     else:
-        made = column.add("ConditioningZeroOut", title=zero, links={"conditioning": parts.positive})
+        made = column.add("ConditioningZeroOut", title=title, links={"conditioning": parts.positive})
     parts.zero = (made, "CONDITIONING")
+
+
+def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
+    """What the comparison shares."""
+    size = f"{thing(recipe).capitalize()} size"
     if recipe.start_image:
         start = column.add("LoadImage", recipe.start_image, "image", title="Start picture")
         links = {"positive": parts.positive, "negative": parts.zero, "vae": parts.vae, "start_image": (start, "IMAGE")}
@@ -329,7 +322,6 @@ def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
         parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size), "LATENT")
     if not parts.custom:
         parts.seed = (column.add("PrimitiveInt", recipe.seed, "fixed", title="Seed"), "INT")
-    column.close("Step 3 - Size and seed")
 
 
 def custom(recipe: Recipe) -> bool:
@@ -382,6 +374,7 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     save(column, recipe, images, WITHOUT, "VSF/without", 140 if recipe.shots else 200)
     *others, last = nodes[first:]
     column.collapse(others)
+    column.y += column.TITLE // 2  # for the wire that goes back to the left
     last["pos"][1] = column.y
     column.y += last["size"][1] + column.GAP
     for node in nodes[first:]:
@@ -390,10 +383,10 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
 
 
 def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: Out) -> None:
-    """Step 6: what the negative does: over the picture, alone, and in numbers."""
+    """Step 5: what the negative does: over the picture, alone, and in numbers."""
     links = {"model": parts.guided[0], "latent": latent, "image": images}
     seen = saved.add("VSFHeatMap", 0, "average", 0.7, 0.0, colours=BLUE, links=links)
-    saved.close("Step 6 - See what the negative does", ORANGE)
+    saved.close("Step 5 - What it does", ORANGE)
     column = Column(saved.graph, saved.right, 320)
     column.add("PreviewImage", title="The map", links={"images": (seen, "map")})
     column.add("PreviewAny", title="Numbers", links={"source": (seen, "numbers")}, height=300)
@@ -401,30 +394,40 @@ def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: O
 
 
 def build(recipe: Recipe) -> dict:
-    """One workflow."""
+    """One workflow. Long wires, from the loaders to the samplers, run behind the prompt or where nothing is: no title is in
+    their way."""
     graph, experts = Graph(recipe.core), len(recipe.experts)
-    many = experts > 1 or custom(recipe)  # too many nodes for one column of prompt, size and seed
+    many = experts > 1 or custom(recipe)  # too many nodes for size and seed to be below the loaders
     notes(column := Column(graph, 0, 280), recipe)
-    parts = loaders(column := Column(graph, column.right, 280), recipe)
+    parts = loaders(first := Column(graph, column.right, 280), recipe)
+    column = first
     where = mask(column := Column(graph, column.right, 280), recipe) if recipe.box else None
     column = Column(graph, column.right, 260 if recipe.shots else 330 if many else 370)
     if recipe.shots:
-        column = shots(column, recipe, parts)
+        column = first = shots(column, recipe, parts)
     elif recipe.scale is not None:
         against_itself(column, recipe, parts)
     else:
         prompts(column, recipe, parts, where)
-        column = Column(graph, column.right, 280) if many else column
-    size_and_seed(column, recipe, parts)
+    if many and not recipe.shots:
+        column.close("Step 2 - Prompt and negative", ORANGE)
+        column = first = Column(graph, column.right, 280)
+    unused(column, recipe, parts)
+    if not many:
+        column.close("Step 3 - Prompt and negative", ORANGE)
+    size_and_seed(first, recipe, parts)
+    first.close(f"Step {3 if many else 2} - Size and seed")
     latent = sample(sampled := Column(graph, column.right, 250 if recipe.shots else 280), recipe, parts, parts.guided)
     images = (sampled.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
+    if recipe.sees:
+        save(sampled, recipe, images, WITH, "VSF/with", 400)
+        sampled.close("Step 4 - Sample, picture")
+        heat_map(Column(graph, sampled.right, 320), recipe, parts, latent, images)
+        return graph.workflow()
     sampled.close("Step 4 - Sample")
-    saved = sampled if recipe.sees else Column(graph, sampled.right, 270 if recipe.shots else 300 if recipe.video else 340)
+    saved = Column(graph, sampled.right, 270 if recipe.shots else 300 if recipe.video else 340)
     save(saved, recipe, images, WITH, "VSF/with", 170 if recipe.shots else 230 if recipe.video else 400)
     saved.close(f"Step 5 - {thing(recipe).capitalize()}")
-    if recipe.sees:
-        heat_map(Column(graph, saved.right, 320), recipe, parts, latent, images)
-        return graph.workflow()
     comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()
 

@@ -285,7 +285,7 @@ SEVERAL = dataclasses.replace(
     BASE,
     name="A list of negatives",
     positive="a cosy living room on Christmas Eve, fireplace, armchair, warm evening light",
-    negative="# one thing a line; what stands behind a # is not read\nfir tree\nstockings:1.5\n# window",
+    negative="# one thing a line; behind a # nothing is read\nfir tree\nstockings:1.5\n# window",
     seed=20251203,
 )
 """A list of negatives."""

@@ -134,6 +134,8 @@ def demo(
     taken by ModelSamplingSD3, which is the same otherwise.
     """
     size = SIZE * shrink(recipe)
+    if recipe.checkpoint:  # three loaders, as the testbed's models have: each has a place
+        changes = {"vae": "/vae", "text": ("/text",), "text_type": "sd3", **changes}
     if recipe.video:
         plain = tuple(dataclasses.replace(expert, lora="") for expert in recipe.experts)
         changes = {"shift": ("ModelSamplingSD3", 3.0), "experts": plain, "frames": FRAMES, "window": WINDOW, **changes}

@@ -46,13 +46,13 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_info
-    "CheckpointLoaderSimple": Shape("ckpt_name combo", "MODEL, CLIP, VAE", 98),
+    "CheckpointLoaderSimple": Shape("ckpt_name combo", "MODEL, CLIP, VAE", 106),
     "UNETLoader": Shape("unet_name combo, weight_dtype combo", "MODEL", 82),
-    "LoraLoaderModelOnly": Shape("model MODEL, lora_name combo, strength_model float", "MODEL", 82),
+    "LoraLoaderModelOnly": Shape("model MODEL, lora_name combo, strength_model float", "MODEL", 94),
     "VAELoader": Shape("vae_name combo", "VAE", 58),
     "CLIPLoader": Shape("clip_name combo, type combo, device combo", "CLIP", 106),
     "DualCLIPLoader": Shape("clip_name1 combo, clip_name2 combo, type combo, device combo", "CLIP", 130),
-    "TripleCLIPLoader": Shape("clip_name1 combo, clip_name2 combo, clip_name3 combo", "CLIP", 106),
+    "TripleCLIPLoader": Shape("clip_name1 combo, clip_name2 combo, clip_name3 combo", "CLIP", 118),
     "ModelSamplingAuraFlow": Shape("model MODEL, shift float", "MODEL", 58),
     "ModelSamplingSD3": Shape("model MODEL, shift float", "MODEL", 58),
     "VSFPrompt": Shape(

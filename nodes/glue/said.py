@@ -1,4 +1,4 @@
-"""What a VSF node did, as one line on the node itself and in the log."""
+"""What a VSF node did, as a few lines on the node itself and in the log."""
 from __future__ import annotations
 
 import logging
@@ -14,7 +14,7 @@ def say(node: str | None, text: str) -> None:
     log.info("VSF: %s", text)
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     if server is not None and node is not None:
-        server.send_progress_text(text, node)
+        server.send_progress_text(text.replace("\n", ".\n"), node)  # Nodes 2.0 runs lines together
 
 
 def node_id(node: Any) -> str | None:

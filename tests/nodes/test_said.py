@@ -51,21 +51,24 @@ def test_what_was_left_out_stands_there_after_the_run_too(chroma, said):
     """The node has one text, which the next takes the place of."""
     case, model, clip = chroma
     model, positive = VSFPrompt.execute(model, clip, "a red apple", "red table\napple", 1.0).args
-    left_out = ('VSF: "red table" is read as "table": the prompt has red itself\n'
-                '"apple" is off: the prompt has apple itself\n')
-    assert said() == [left_out + "not sampled yet: connect both outputs to the sampler"]
+    left_out = ('\n"red table" is read as "table": the prompt has red itself\n'
+                '"apple" is off: the prompt has apple itself')
+    assert said() == ["VSF: not sampled yet: connect both outputs to the sampler" + left_out]
     case.sample(model, positive)
-    before, after = said()
-    assert after.startswith(left_out + "acted in 2 of 2 steps on ")
+    assert said()[1:] == ["VSF: acted in 2 of 2 steps" + left_out]
+    case.sample(model, positive, cfg=7.0)
+    assert said()[2].startswith("VSF: acted in 2 of 2 steps") and said()[2].endswith(
+        "\nthe sampler's CFG is 7: few-step models (turbo, schnell, lightning) want 1")
 
 
 def test_each_line_is_named_after_the_run(chroma, said):
-    """Where there are several; their steps are their own."""
+    """Where there are several; their steps are their own. "No" before a thing says nothing that its box does not."""
     case, model, clip = chroma
-    model, positive = VSFPrompt.execute(model, clip, "a red apple", "table\nsmall red tree:0.5\n", 1.0).args
+    model, positive = VSFPrompt.execute(model, clip, "a red apple", "No table\nsmall red tree:0.5\n", 1.0).args
     case.sample(model, positive)
-    table, tree = said()[-1].splitlines()[-2:]
-    assert table.startswith('"table" acted in 2 of 2 steps on ') and tree.startswith('"small tree" acted in 2 of 2 steps on ')
+    assert said()[-1] == ('VSF: "No table" acted in 2 of 2 steps\n"small tree" acted in 2 of 2 steps\n'
+                          'write "table" for "No table": what stands there is taken out as it is\n'
+                          '"small red tree" is read as "small tree": the prompt has red itself')
 
 
 @pytest.mark.parametrize(("prompt", "negative", "found"), [
@@ -114,7 +117,7 @@ def test_steps_are_those_in_which_the_prompt_was_sampled(case, said):
 def test_prompts_of_other_nodes_are_told_on_the_node(case, said):
     first, second = case.conditioning(7, 1), case.conditioning(7, 2)
     case.sample(attach(cases.load(case.name), [context_of(case, first)]), first + second)
-    assert said() == ["VSF: acted in 2 of 2 steps on 9 tokens\n"
+    assert said() == ["VSF: acted in 2 of 2 steps\n"
                       "1 of 2 positive prompts have no negative of VSF Prompt"]
 
 

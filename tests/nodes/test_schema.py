@@ -63,7 +63,10 @@ def test_contract(nodes, node_id):
 
 
 def test_search_aliases_of_what_people_look_for(nodes):
+    """What leads to VSF Prompt is no other node's: it would stand before it (nodes/aliases.py)."""
     assert {"negative prompt", "NAG", "NegPip", "CFG 1"} <= set(nodes["VSFGuidance"].search_aliases)
+    found = [name for name, schema in nodes.items() if {"remove object", "turbo"} & set(schema.search_aliases)]
+    assert found == ["VSFPrompt"]
 
 
 @pytest.mark.parametrize("node_id", CONTRACT)

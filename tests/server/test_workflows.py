@@ -66,6 +66,36 @@ def test_cards_begin_with_the_most_used_model() -> None:
     assert max(len(recipe.title) for recipe in TEMPLATES) <= 28
 
 
+def end(node: dict, slot: int, is_output: bool) -> tuple[float, float]:
+    """Where a wire meets a node; of a collapsed one, where its title ends in Nodes 2.0."""
+    (x, y), width = node["pos"], node["size"][0]
+    if node["flags"].get("collapsed"):
+        return x + 225 * is_output, y - 15
+    return x + width * is_output, y + 14 + 20 * slot
+
+
+def wire(start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
+    """Points of a wire, (points, 2), as LiteGraph draws it: a Bezier curve that leaves and arrives level."""
+    (a, b), t = np.array([start, stop]), np.linspace(0, 1, 100)[:, None]
+    level = np.array([np.hypot(*(b - a)) / 4, 0])
+    return a * (1 - t) ** 3 + 3 * (a + level) * t * (1 - t) ** 2 + 3 * (b - level) * t**2 * (1 - t) + b * t**3
+
+
+@pytest.mark.parametrize("path", [path for path in write_workflows.files() if path.parent.name == "workflows"],
+                         ids=lambda path: path.stem)  # fmt: skip
+def test_no_wire_runs_over_a_frames_title(path: Path) -> None:
+    """Nodes lie on wires and hide them; the title of a frame does not. And a title ends within its frame."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for frame in workflow["groups"]:
+        (x, y, width, _), length = frame["bounding"], 10 * len(frame["title"])
+        assert length < width, frame["title"]
+        for _, source, out, target, slot, kind in workflow["links"]:
+            points = wire(end(nodes[source], out, True), end(nodes[target], slot, False))
+            hit = (points > [x + 10, y + 4]) & (points < [x + length, y + 36])
+            assert not hit.all(axis=1).any(), f"{kind} to {nodes[target].get('title', nodes[target]['type'])}: {frame['title']}"
+
+
 @EVERY_TEMPLATE
 def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
     workflow = json.loads((build_workflows.WORKFLOWS / f"{recipe.title}.json").read_text(encoding="utf-8"))

@@ -177,7 +177,7 @@ class VSFPatch:
                 kept.clear()
         if run.seen is not None:
             keep(self if self.negatives else guider.inner_model, run.seen.latents(guider.inner_model, samples), run.seen.heat())
-        self._tell(run, positives, noted)
+        self._tell(run, positives, noted, getattr(guider, "cfg", 1.0))
         _check_run(run)
         return samples
 
@@ -237,16 +237,18 @@ class VSFPatch:
             return tuple(range(len(always)))
         return tuple(c for c, whole in enumerate(always) if whole or run.acts(c, timestep[0]))
 
-    def _tell(self, run: Run, positives: list[Positive], remarks: list[str]) -> None:
-        """On each node, after a run, and in the log: what its negatives did, under what it has said before the run."""
+    def _tell(self, run: Run, positives: list[Positive], remarks: list[str], cfg: float) -> None:
+        """On each node, after a run, and in the log: what its negatives did, then what it has said before the run. The
+        canvas shows the first lines alone, if the node is small."""
         said: dict[str | None, list[str]] = {}
-        for c, (n, name, encoded) in enumerate(zip(run.negatives, _names(run.negatives), run.encoded, strict=True)):
+        for c, (n, name) in enumerate(zip(run.negatives, _names(run.negatives), strict=True)):
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
             text = (f"{name and name + 'is '}off: with the prompt before it, it is the prompt and nothing more" if is_off else
-                    f"{name}acted in {run.acted[c]} of {run.steps_seen} steps on {encoded[TEXT].shape[1]} tokens")
-            said.setdefault(n.node, [n.told] if n.told else []).append(text)
+                    f"{name}acted in {run.acted[c]} of {run.steps_seen} steps")
+            said.setdefault(n.node, []).append(text)
+        high = f"the sampler's CFG is {cfg:g}: few-step models (turbo, schnell, lightning) want 1" if cfg > 1.0 else ""
         for n, remark in zip(run.negatives, remarks, strict=True):
-            said[n.node] += [remark] if remark and remark not in said[n.node] else []
+            said[n.node] += [line for line in (n.told, remark, high) if line and line not in said[n.node]]
         for node, lines in said.items():
             say(node, "\n".join(lines))
 
