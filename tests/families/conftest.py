@@ -26,8 +26,10 @@ CHECKS = {
 # - The mutants ask whether a reference with a rule broken is told from the true one. They run the reference alone, and turn on
 #   what it is told of a model (Case.told): one case of each kind in a file has them.
 # - Settings do not meet lengths and CFGs in every pair. Each case of those has both lengths, CFG 1 and 3, one negative and two,
-#   with bias and without; the second of PAIRS is the mutants' truth too. Cases that are told the same have the last of them.
-OF_MUTANTS = ("test_a_wrong_mask_row_or_sign_would_be_seen", "test_a_wrong_rule_would_be_seen")
+#   with bias and without; the second of PAIRS is the mutants' truth too. Cases that are told the same have the last of them,
+#   and so it is with the context rule: two negatives in a batch. Off is off at CFG 3 in all of them, at CFG 1 in one of a kind.
+OF_A_KIND = ("test_a_wrong_mask_row_or_sign_would_be_seen", "test_a_wrong_rule_would_be_seen",
+             "test_the_prompt_once_more_changes_nothing")
 PAIRS = [("beta 0", 3, 3.0), ("two negatives", 3, 1.0), ("two negatives", 12, 3.0)]
 REPORTS = Path(os.environ.get("VSF_REPORTS") or Path(__file__).resolve().parents[2] / ".cache" / "families")
 found: dict[str, dict[str, str]] = {}
@@ -47,12 +49,13 @@ def of_a_kind() -> set[str]:
 def is_left_out(item: pytest.Item) -> bool:
     """Of a plain run."""
     name, params = getattr(item, "originalname", ""), getattr(getattr(item, "callspec", None), "params", {})
-    if name in OF_MUTANTS:
-        return params["case"].name not in of_a_kind()
+    alone = "case" in params and params["case"].name in of_a_kind()
     if name == "test_equals_the_reference" and "settings" in params:
-        pairs = PAIRS if params["case"].name in of_a_kind() else PAIRS[-1:]
-        return (params["settings"], params["length"], params["cfg"]) not in pairs
-    return False
+        return (params["settings"], params["length"], params["cfg"]) not in (PAIRS if alone else PAIRS[-1:])
+    if alone:
+        return False
+    return (name in OF_A_KIND or (name == "test_off" and params.get("cfg") == 1.0)
+            or (name == "test_context_equals_the_reference" and params["setting"] != "two"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -135,6 +135,7 @@ def test_the_refiner_is_given_back():
     assert torch.equal(case.sample(model, positive), before)
 
 
+@pytest.mark.skipif(not vsf.EVERY, reason="half a minute for what tests/glue/test_neighbours.py does with SD 3 (vsf.EVERY)")
 def test_torch_compile_does_not_freeze_the_lengths():
     """TorchCompileModel's guard filter; prompt and negative of other lengths, of as many tokens together."""
     case = cases.BY_NAME["hunyuan-video-i2v"]

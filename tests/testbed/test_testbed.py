@@ -23,6 +23,7 @@ import pipeline  # noqa: E402
 import scenes  # noqa: E402
 import score  # noqa: E402
 import student  # noqa: E402
+import train  # noqa: E402
 
 PICTURES = 100
 FEWER = 48  # where a difference is large
@@ -63,9 +64,10 @@ def test_weights_are_small():
 
 def test_training_runs_and_resumes(tmp_path):
     """Every stage for a few iterations, twice: the second call takes up where the first has stopped."""
-    command = [sys.executable, str(TESTBED / "train.py"), "--quick", "--work", str(tmp_path)]
-    for options in ([], ["--stage", "students"]) * 2:
-        done = subprocess.run([*command, *options], capture_output=True, text=True, env=os.environ)
+    stages = (*train.STAGES, *train.AFTERWARDS)
+    command = [sys.executable, str(TESTBED / "train.py"), "--quick", "--work", str(tmp_path), "--stage", *stages]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
         assert done.returncode == 0, done.stderr[-3000:]
     assert len(list((tmp_path / "weights").glob("*.safetensors"))) == 4 + len(student.STUDENTS)
 
@@ -80,7 +82,7 @@ def test_scenes_are_what_they_say(scorer):
 
 
 def test_scorer_after_the_autoencoder(scorer, pipe):
-    pictures, drawn = score.held_out(240, seed=4243)
+    pictures, drawn = score.held_out(120, seed=4243)
     accuracy = score.accuracy(scorer, pipe.round_trip(pictures), drawn)
     assert accuracy["subject present (all 8 at once)"] >= 0.99
     assert accuracy["part present"] >= 0.99
@@ -88,7 +90,7 @@ def test_scorer_after_the_autoencoder(scorer, pipe):
 
 def test_scorer_sees_damage(scorer):
     """Quality falls with every kind of damage, and a picture without its subject has not kept it."""
-    pairs = [(p, d) for p, d in zip(*score.held_out(200, seed=7), strict=True) if d.body]
+    pairs = [(p, d) for p, d in zip(*score.held_out(100, seed=7), strict=True) if d.body]
     pictures, drawn = np.stack([p for p, _ in pairs]), [d for _, d in pairs]
     clean = score.score(scorer, pictures, drawn)
     noise = np.random.default_rng(0).normal(0, 60, pictures.shape)
