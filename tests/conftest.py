@@ -45,7 +45,10 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    """What a test encodes is not remembered in the next, which may use the same numbers (nodes/glue/reading/made.py)."""
+    """What a test encodes is not remembered in the next, which may use the same numbers (nodes/glue/reading/made.py); and what
+    it draws without a generator is the same in whatever order the tests run."""
+    import torch
+    torch.manual_seed(0)
     if made := sys.modules.get("vsf_pack.nodes.glue.reading.made"):  # tests/server alone does not load it
         made._made.clear()
 
