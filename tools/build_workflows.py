@@ -17,8 +17,6 @@ from workflow_graph import BLUE, DARK, GREEN, ORANGE, RED, SHAPES, Column, Graph
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
-FPS = 16
-
 BYPASSED = 4  # a node's mode in ComfyUI (LiteGraph's LGraphEventMode.BYPASS)
 WITH, WITHOUT = "With VSF", "Without a negative"  # titles of the nodes that save
 
@@ -109,6 +107,7 @@ class Parts:
     models: list[Out]  # of each expert, as loaded
     clip: Out
     vae: Out
+    sound: Out | None = None  # the VAE of a video's sound
     guided: list[Out] = dataclasses.field(default_factory=list)  # the models with the negative inside
     positive: Out | None = None
     texts: list[tuple[Out, Out]] = dataclasses.field(default_factory=list)  # of a video's parts: prompt and negative
@@ -133,7 +132,7 @@ def model_files(recipe: Recipe) -> list[dict]:
     found = [model_file(recipe, expert) for expert in recipe.experts]
     found += [file(expert.lora, "loras") for expert in recipe.experts if expert.lora]
     found += [file(address, "text_encoders") for address in recipe.text]
-    return found + ([file(recipe.vae, "vae")] if recipe.vae else [])
+    return found + [file(address, "vae") for address in (recipe.vae, recipe.sound) if address]
 
 
 def links_note(files: list[dict], note: str) -> str:
@@ -205,8 +204,12 @@ def loaders(column: Column, recipe: Recipe) -> Parts:
     if recipe.vae:
         found = file(recipe.vae, "vae")
         vae = column.add("VAELoader", found["name"], models=[found])
+    parts = Parts(models, (clip, "CLIP"), (vae, "VAE"))
+    if recipe.sound:
+        found = file(recipe.sound, "vae")
+        parts.sound = (column.add("VAELoader", found["name"], models=[found], title="Load VAE: sound"), "VAE")
     column.close("Step 1 - Models")
-    return Parts(models, (clip, "CLIP"), (vae, "VAE"))
+    return parts
 
 
 def prompts(column: Column, recipe: Recipe, parts: Parts, where: Out | None) -> None:
@@ -299,28 +302,32 @@ def unused(column: Column, recipe: Recipe, parts: Parts) -> None:
 
 def size_and_seed(column: Column, recipe: Recipe, parts: Parts) -> None:
     """What the comparison shares."""
-    size = f"{thing(recipe).capitalize()} size"
+    size, sides = f"{thing(recipe).capitalize()} size", {}
+    if recipe.scheduler == "Flux2Scheduler":  # needs the size too
+        sides = {
+            name: (column.add("PrimitiveInt", value, "fixed", title=name.capitalize()), "INT")
+            for name, value in zip(("width", "height"), recipe.size, strict=True)
+        }
     if recipe.start_image:
         start = column.add("LoadImage", recipe.start_image, "image", title="Start picture")
         links = {"positive": parts.positive, "negative": parts.zero, "vae": parts.vae, "start_image": (start, "IMAGE")}
         made = column.add(recipe.latent, *recipe.size, recipe.frames, 1, title=size, links=links)
         parts.positive, parts.zero, parts.latent = (made, "positive"), (made, "negative"), (made, "latent")
     elif recipe.video:
-        parts.latent = (column.add(recipe.latent, *recipe.size, recipe.frames, 1, title=size), "LATENT")
-    elif custom(recipe):  # the scheduler needs the size too
-        sides = {
-            name: (column.add("PrimitiveInt", value, "fixed", title=name.capitalize()), "INT")
-            for name, value in zip(("width", "height"), recipe.size, strict=True)
-        }
+        batch = () if recipe.sound else (1,)
+        parts.latent = (column.add(recipe.latent, *recipe.size, recipe.frames, *batch, title=size), "LATENT")
+    else:
         parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size, links=sides), "LATENT")
+    if custom(recipe):
+        values, links = (recipe.steps, *recipe.size), sides
+        if not sides:
+            values, links = ("simple", recipe.steps, 1.0), {"model": parts.models[0]}
         parts.custom = {
-            "sigmas": (column.add(recipe.scheduler, recipe.steps, *recipe.size, links=sides), "SIGMAS"),
+            "sigmas": (column.add(recipe.scheduler, *values, links=links), "SIGMAS"),
             "sampler": (column.add("KSamplerSelect", recipe.sampler), "SAMPLER"),
             "noise": (column.add("RandomNoise", recipe.seed, "fixed", title="Seed"), "NOISE"),
         }
     else:
-        parts.latent = (column.add(recipe.latent, *recipe.size, 1, title=size), "LATENT")
-    if not parts.custom:
         parts.seed = (column.add("PrimitiveInt", recipe.seed, "fixed", title="Seed"), "INT")
 
 
@@ -333,7 +340,11 @@ def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out]) -> O
     """The sampler or samplers; the latent that comes out."""
     words = {"positive": parts.positive, "negative": parts.zero}
     if parts.custom:
-        guider = column.add("CFGGuider", 1.0, title="Guider", links={"model": models[0], **words})
+        if recipe.scheduler == "BasicScheduler":
+            links = {"model": models[0], "conditioning": parts.positive}
+            guider = column.add("BasicGuider", title="Guider", links=links)
+        else:
+            guider = column.add("CFGGuider", 1.0, title="Guider", links={"model": models[0], **words})
         links = {**parts.custom, "guider": (guider, "GUIDER"), "latent_image": parts.latent}
         return column.add("SamplerCustomAdvanced", title="Sampler", links=links), "output"
     if len(models) == 1:
@@ -352,13 +363,21 @@ def sample(column: Column, recipe: Recipe, parts: Parts, models: list[Out]) -> O
     return latent
 
 
-def save(column: Column, recipe: Recipe, images: Out, title: str, prefix: str, height: int) -> None:
+def decode(column: Column, parts: Parts, latent: Out) -> dict[str, Out]:
+    """The pictures, and the sound if there is any."""
+    found = {"images": (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")}
+    if parts.sound:
+        found["audio"] = (column.add("VAEDecodeAudio", links={"samples": latent, "vae": parts.sound}), "AUDIO")
+    return found
+
+
+def save(column: Column, recipe: Recipe, decoded: dict[str, Out], title: str, prefix: str, height: int) -> None:
     """The node that saves, and for a video the one that makes it."""
     if recipe.video:
-        video = (column.add("CreateVideo", FPS, 8, links={"images": images}), "VIDEO")
+        video = (column.add("CreateVideo", recipe.fps, 8, links=decoded), "VIDEO")
         column.add("SaveVideo", prefix, "auto", "auto", title=title, links={"video": video}, height=height)
     else:
-        column.add("SaveImage", prefix, title=title, links={"images": images}, height=height)
+        column.add("SaveImage", prefix, title=title, links=decoded, height=height)
 
 
 def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
@@ -369,9 +388,8 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     if recipe.shots:
         plain = [column.add("CLIPTextEncode", "", links={"clip": parts.clip, "text": shown}) for shown, _ in parts.texts]
         parts.positive = combined(column, [(made, "CONDITIONING") for made in plain])
-    latent = sample(column, recipe, parts, parts.models)
-    images = (column.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
-    save(column, recipe, images, WITHOUT, "VSF/without", 140 if recipe.shots else 200)
+    decoded = decode(column, parts, sample(column, recipe, parts, parts.models))
+    save(column, recipe, decoded, WITHOUT, "VSF/without", 140 if recipe.shots else 200)
     *others, last = nodes[first:]
     column.collapse(others)
     column.y += column.TITLE // 2  # for the wire that goes back to the left
@@ -382,7 +400,7 @@ def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     column.close(f"Compare: {WITHOUT.lower()}")
 
 
-def heat_map(saved: Column, recipe: Recipe, parts: Parts, latent: Out, images: Out) -> None:
+def heat_map(saved: Column, parts: Parts, latent: Out, images: Out) -> None:
     """Step 5: what the negative does: over the picture, alone, and in numbers."""
     links = {"model": parts.guided[0], "latent": latent, "image": images}
     seen = saved.add("VSFHeatMap", 0, "average", 0.7, 0.0, colours=BLUE, links=links)
@@ -412,21 +430,22 @@ def build(recipe: Recipe) -> dict:
     if many and not recipe.shots:
         column.close("Step 2 - Prompt and negative", ORANGE)
         column = first = Column(graph, column.right, 280)
-    unused(column, recipe, parts)
+    if recipe.scheduler != "BasicScheduler":  # whose guider has no negative
+        unused(column, recipe, parts)
     if not many:
         column.close("Step 3 - Prompt and negative", ORANGE)
     size_and_seed(first, recipe, parts)
     first.close(f"Step {3 if many else 2} - Size and seed")
     latent = sample(sampled := Column(graph, column.right, 250 if recipe.shots else 280), recipe, parts, parts.guided)
-    images = (sampled.add("VAEDecode", links={"samples": latent, "vae": parts.vae}), "IMAGE")
+    decoded = decode(sampled, parts, latent)
     if recipe.sees:
-        save(sampled, recipe, images, WITH, "VSF/with", 400)
+        save(sampled, recipe, decoded, WITH, "VSF/with", 400)
         sampled.close("Step 4 - Sample, picture")
-        heat_map(Column(graph, sampled.right, 320), recipe, parts, latent, images)
+        heat_map(Column(graph, sampled.right, 320), parts, latent, decoded["images"])
         return graph.workflow()
     sampled.close("Step 4 - Sample")
     saved = Column(graph, sampled.right, 270 if recipe.shots else 300 if recipe.video else 340)
-    save(saved, recipe, images, WITH, "VSF/with", 170 if recipe.shots else 230 if recipe.video else 400)
+    save(saved, recipe, decoded, WITH, "VSF/with", 170 if recipe.shots else 230 if recipe.video else 400)
     saved.close(f"Step 5 - {thing(recipe).capitalize()}")
     comparison(saved if experts > 1 else sampled, recipe, parts)
     return graph.workflow()

@@ -456,6 +456,33 @@ def storm(c: Canvas, time: float, bolts: bool) -> None:
             c.poly((x, 22, x - 9, 46, x - 2, 46, x - 8, 68, x + 8, 40, x + 1, 40, x + 7, 22), "#fff27a")
 
 
+def lighthouse(c: Canvas, time: float, gulls: bool) -> None:
+    """A lighthouse on a rock in the sea at dusk; its light turns."""
+    c.box((0, 0, 100, 40), "#3c4f80")
+    c.box((0, 40, 100, 58), "#d98f6a")
+    c.box((0, 58, 100, 100), "#2f5d7c")
+    c.disc(16, 57, 9, "#ffd27a", 7)
+    c.box((0, 60, 100, 66), "#2a5471")
+    turn = math.cos(math.pi * time)  # the beam's end goes from the right to the left
+    if abs(turn) > 0.1:
+        c.poly((62, 27, 62 - 70 * turn, 12, 62 - 70 * turn, 34), "#f6e7b0")
+    for number in range(9):
+        x, y = (number * 27 + 12 * time) % 110 - 5, 72 + (number * 13) % 24
+        c.line((x, y, x + 5, y - 1.5, x + 10, y), "#8fb6cc", 1)
+    c.poly((40, 84, 50, 66, 60, 62, 74, 64, 88, 78, 94, 88, 36, 88), "#4a4038")
+    c.poly((55, 64, 58, 33, 66, 33, 69, 64), "#f4f2ec")
+    c.poly((56, 54, 57, 46, 67, 46, 68, 54), "#c2473b")
+    c.box((57, 24, 67, 33), "#ffe9a8")
+    c.poly((55, 24, 62, 17, 69, 24), "#7a2f2a")
+    for x in (38, 50, 82, 92):
+        c.disc(x, 86 + 2 * time, 4, "#dfeaf0", 2)
+    if gulls:
+        for left, top, size in ((18, 24, 8), (34, 14, 6), (80, 20, 7), (27, 40, 6), (88, 38, 5)):
+            x, y = left + 6 * time, top - 3 * time
+            c.line((x - size, y - size / 2, x - size / 3, y - size / 1.6, x, y), "#ffffff", 1.6)
+            c.line((x, y, x + size / 3, y - size / 1.6, x + size, y - size / 2), "#ffffff", 1.6)
+
+
 PICTURES: dict[str, Scene] = {  # what a recipe's card says -> its scene
     "Z-Image-Turbo": bicycle,
     "Krea 2 Turbo": knight,
@@ -470,4 +497,9 @@ PICTURES: dict[str, Scene] = {  # what a recipe's card says -> its scene
     "A list of negatives": lambda c, unwanted: living_room(c, unwanted, unwanted),
     "Half-cancelled style": cat,
 }
-FILMS: dict[str, Film] = {"Wan 2.2 T2V Lightning": train, "Wan 2.2 I2V Lightning": storm, "Along a video": arrival}
+FILMS: dict[str, Film] = {
+    "Wan 2.2 T2V Lightning": train,
+    "Wan 2.2 I2V Lightning": storm,
+    "Along a video": arrival,
+    "MiniMax H3": lighthouse,
+}

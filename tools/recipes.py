@@ -18,6 +18,7 @@ KREA2 = f"{HUB}/Comfy-Org/Krea-2/resolve/main"
 QWEN = f"{HUB}/Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files"
 KLEIN = f"{HUB}/Comfy-Org/flux2-klein/resolve/main/split_files"
 WAN21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+H3 = f"{HUB}/Comfy-Org/MiniMax-H3/resolve/main"
 WAN22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
 
 OLDEST_CORE = "0.16.3"  # the oldest ComfyUI that the pack supports
@@ -50,7 +51,9 @@ class Recipe:
     guidance: float | None = None  # Flux.1 dev's distilled guidance
     latent: str = "EmptySD3LatentImage"
     size: tuple[int, int] = (1024, 1024)
-    frames: int = 0  # of a video, at 16 a second
+    frames: int = 0  # of a video
+    fps: int = 16  # its frames a second
+    sound: str = ""  # the address of the VAE of its sound; none: it has none
     start_image: str = ""  # the video's first picture
     sampler: str = "euler"
     scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
@@ -325,7 +328,34 @@ AGAINST_ITSELF = dataclasses.replace(
 )
 """The same subject as prompt and negative."""
 
-TEMPLATES = (*RECIPES, SEE, PLACE, SEVERAL, ALONG, AGAINST_ITSELF)
+SOUND = Recipe(
+    model="MiniMax H3",
+    template="video_minimax_h3_t2v",
+    experts=(Expert(f"{H3}/diffusion_models/minimax_h3_fl2va_pruned_int8_convrot.safetensors"),),
+    text=(f"{H3}/text_encoders/qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors",),
+    vae=f"{H3}/vae/minimax_h3_video_vae_fp16.safetensors",
+    sound=f"{H3}/vae/minimax_h3_audio_vae_fp32.safetensors",
+    text_type="minimax",
+    latent="EmptyMiniMaxH3LatentAV",
+    size=(864, 480),
+    frames=124,
+    fps=24,
+    sampler="res_multistep",
+    scheduler="BasicScheduler",
+    steps=20,
+    positive="A white lighthouse on a rocky coast at dusk, its light turns, waves break on the rocks, the camera slowly comes "
+    "closer. Audio: wind and surf.",
+    negative="seagulls",
+    seed=20251206,
+    core="0.30.0",
+    note="Needs ComfyUI 0.30.0 or newer. The video has sound: describe it in the prompt too. ComfyUI's own template works out "
+    "`width`, `height` and `length` from a ratio and seconds; here you set them: sides in steps of 32, and 124 frames are 5 "
+    "seconds, in steps of 17.\n\nFor start or end pictures, which *MiniMax H3 Image to Video* reads together with the prompt, "
+    "take VSF Contrast.",
+)
+"""A video with sound. It came when the numbers of the others were known, and stands behind them."""
+
+TEMPLATES = (*RECIPES, SEE, PLACE, SEVERAL, ALONG, AGAINST_ITSELF, SOUND)
 """Every shipped workflow, as the cards stand."""
 
 

@@ -108,6 +108,10 @@ SHAPES = {  # in ComfyUI's order; tests/server holds them against its /object_in
     "RandomNoise": Shape("noise_seed int", "NOISE", 82),
     "KSamplerSelect": Shape("sampler_name combo", "SAMPLER", 58),
     "Flux2Scheduler": Shape("steps int, width int, height int", "SIGMAS", 106),
+    "EmptyMiniMaxH3LatentAV": Shape("width int, height int, length int", "LATENT", 106),
+    "BasicScheduler": Shape("model MODEL, scheduler combo, steps int, denoise float", "SIGMAS", 106),
+    "BasicGuider": Shape("model MODEL, conditioning CONDITIONING", "GUIDER", 46),
+    "VAEDecodeAudio": Shape("samples LATENT, vae VAE", "AUDIO", 46),
     "CFGGuider": Shape("model MODEL, positive CONDITIONING, negative CONDITIONING, cfg float", "GUIDER", 98),
     "SamplerCustomAdvanced": Shape(
         "noise NOISE, guider GUIDER, sampler SAMPLER, sigmas SIGMAS, latent_image LATENT",

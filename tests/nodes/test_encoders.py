@@ -191,6 +191,15 @@ def test_minimax_keeps_the_tags_of_its_tokens():
     assert options["minimax_token_tags"].tolist() == [1, 1]
 
 
+def test_minimax_without_pictures_takes_a_plain_prompt():
+    """As the template VSF 16 MiniMax H3 has it: VSF Prompt in the place of MiniMaxH3ImageToVideo."""
+    case = Case("MiniMax H3")
+    own = pytest.importorskip("comfy_extras.nodes_minimax_h3").MiniMaxH3ImageToVideo
+    (theirs, their_options), = own.execute(case.clip, None, BLURRY, 64, 64, 22).args[0]
+    encoded, options = case.comfyui(BLURRY)
+    assert torch.equal(theirs, encoded) and options.keys() == their_options.keys()
+
+
 @pytest.mark.parametrize("pictures", [0, 2])
 def test_minimax_leaves_the_pictures_out(pictures, caplog):
     """MiniMaxH3ImageToVideo gives pictures and their labels to the text encoder, before the words. Nothing is padding."""

@@ -17,7 +17,7 @@ import testbed_workflows
 import usage
 import write_workflows
 from comfy_server import ComfyServer, PromptRefused, ServerError
-from recipes import AGAINST_ITSELF, ALONG, PLACE, RECIPES, SEVERAL, TEMPLATES, Recipe, recipe_of
+from recipes import AGAINST_ITSELF, ALONG, PLACE, RECIPES, SEVERAL, SOUND, TEMPLATES, Recipe, recipe_of
 from server_checks import (
     CLIP_LOADERS,
     EVERY_RELEASED,
@@ -31,7 +31,7 @@ from server_checks import (
 from workflow_graph import SHAPES
 
 SETTINGS = (  # what ComfyUI's own template decides
-    *("KSampler", "KSamplerAdvanced", "KSamplerSelect", "CFGGuider", "Flux2Scheduler"),
+    *("KSampler", "KSamplerAdvanced", "KSamplerSelect", "CFGGuider", "BasicGuider", "Flux2Scheduler", "BasicScheduler"),
     *("ModelSamplingAuraFlow", "ModelSamplingSD3", "LoraLoaderModelOnly", "CLIPLoader", "DualCLIPLoader", "WanImageToVideo"),
     *("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage", "EmptyHunyuanLatentVideo"),
 )
@@ -126,7 +126,8 @@ def test_workflow_is_well_formed(recipe: Recipe, object_info: dict) -> None:
 def test_workflow_validates_up_to_the_missing_models(
     recipe: Recipe, server: ComfyServer, object_info: dict
 ) -> None:
-    """With the comparison and without. For the video with a start picture this is all: the testbed has no model for it."""
+    """With the comparison and without. For the videos with a start picture and with sound this is all: the testbed has
+    no model for them."""
     workflow = build_workflows.build(recipe)
     for which in (workflow, build_workflows.with_comparison(workflow)):
         with pytest.raises(PromptRefused) as refused:
@@ -203,7 +204,7 @@ def settings(node: dict) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.template], ids=lambda recipe: recipe.title)
+@pytest.mark.parametrize("recipe", [recipe for recipe in (*RECIPES, SOUND) if recipe.template], ids=lambda recipe: recipe.title)
 def test_files_and_settings_are_those_of_comfyuis_own_template(recipe: Recipe) -> None:
     """What the template sets through other nodes (its switch between LoRA and none) must occur somewhere in it."""
     templates = resources.files(pytest.importorskip("comfyui_workflow_templates_json")) / "templates"
