@@ -240,7 +240,7 @@ def test_window_that_no_step_lies_in_is_a_warning(model, caplog):
     guided = vsf.guide(model, vsf.negative(), end=0.1)
     with caplog.at_level(logging.WARNING, "vsf"):
         tiny.sample(guided, POSITIVE, steps=3, denoise=0.3, latent=torch.randn(1, 16, 8, 6))
-    assert "VSF: had no effect: none of the sampler's 3 steps" in caplog.text
+    assert "VSF: had no effect: in none of the sampler's 3 steps is it on" in caplog.text
 
 
 def test_one_line_says_what_acts(model, caplog):

@@ -463,5 +463,5 @@ def _check_blocks(named: Sequence[Blocks | None], count: Count) -> None:
 def _check_run(run: Run) -> None:
     """After a run: say so if nothing happened in it."""
     if run.steps_seen and not run.tagged:
-        log.warning("VSF: had no effect: none of the sampler's %d steps lies between start_percent and end_percent.",
+        log.warning("VSF: had no effect: in none of the sampler's %d steps is it on (start_percent and end_percent, curve).",
                     run.steps_seen)
