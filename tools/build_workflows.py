@@ -12,6 +12,7 @@ import copy
 import dataclasses
 from pathlib import Path
 
+from notes import ENGLISH, OTHERS, WORDS, note
 from recipes import Expert, Recipe
 from workflow_graph import BLUE, DARK, GREEN, ORANGE, RED, SHAPES, Column, Graph, Out
 
@@ -19,85 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 BYPASSED = 4  # a node's mode in ComfyUI (LiteGraph's LGraphEventMode.BYPASS)
 WITH, WITHOUT = "With VSF", "Without a negative"  # titles of the nodes that save
-
-HOW_TO = """## A negative prompt at CFG 1
-
-1. **{box}**: above, what the {thing} shows; below, what must not be in it: a *thing*, in one to four words, such as \
-`{negative}`. One a line. Not `no {negative}`, and not `low quality`: it removes things.
-2. **Run.**
-3. **Still there?** Raise `strength`, up to 2. **The {thing} suffers?** Lower it. 0 is off.
-
-Leave CFG at 1. Another {thing}: another seed."""
-
-SEE = """## See what the negative does
-
-**VSF Prompt**: above, the {thing}; below, the negative `{negative}`. **Run**, then look to the right.
-
-- **VSF Heat Map**: the brighter a place, the harder it was pushed away from the negative.
-- **The map**: the same without the picture. **Numbers**: how hard, step by step, from 0 to 1.
-
-Bright where the thing would be: it works there. *Still there?* Raise `strength`. Bright all over, and the {thing} suffers? \
-Lower it, or use fewer words. Small numbers everywhere? Name the thing in other words.
-
-`show` on the heat map: `each step` shows when it acts."""
-
-ONE_PLACE = """## A negative in one place
-
-1. **VSF Prompt**: above, what the {thing} shows; below, what must not be in it where the mask is white: `{negative}`.
-2. **The mask** is a white box, in percent of the {thing}: its `width` and `height`, and in the next node its corner, `x` \
-and `y`. *Preview Mask* shows it.
-3. **Run.**
-
-**Paint it**: put a picture into *Load Image*, right-click it, **Open in Mask Editor**, paint. Connect its `MASK` to VSF \
-Prompt's `mask`.
-
-What is black changes a little too, as the parts of a {thing} see each other. `strength` as ever: 1, more if it stays, \
-0 is off."""
-
-LIST = """## Several negatives
-
-**VSF Prompt**, the lower box: one thing a line. Each is a negative of its own, and none sees the others.
-
-- `{negative}`: as strong as `strength` says.
-- `stockings:1.5`: half as strong again. Below 1 is less.
-- `# window`: not read. Take the `#` away, and it is a negative too.
-
-**Run.** *One of them is still there?* Raise the number behind it, up to 2. *The {thing} suffers?* Lower `strength`, which is \
-all of theirs. After the run, the node says what acted.
-
-**Few lines**: each takes from the others. Name only what does appear in the {thing}."""
-
-ALONG = """## A video whose parts have their own negatives
-
-1. **Part 1, Part 2**: in the green box what this part shows, in the red one what must not be in it: a *thing*, such as \
-`{negative}`.
-2. **Run.** In the middle one part turns into the other.
-
-**How it works**: *Wan Context Windows* samples the video in windows of {window} frames, which have {overlap} in common. \
-*Conditioning (Combine)* holds the parts in their order, and each window takes the next.
-
-**A third part**: one more VSF Conditioning, combined with the others, and {more} more frames in *Video size*.
-
-`strength` in each VSF Conditioning: 1, more if the thing stays, 0 is off. Leave CFG at 1."""
-
-AGAINST_ITSELF = """## The same subject as prompt and negative
-
-The prompt draws it and the negative takes it back: what is left is neither, and a style of its own.
-
-1. **Green**: what the {thing} shows. **Red**: its subject once more, and nothing else of it: `{negative}`.
-2. **Run.**
-3. `scale` on **VSF Guidance** is how much is taken back. 0: nothing. Around 1: frayed. Around 2: half gone. 3: hardly \
-the thing any more.
-
-Try 0.5 with the *whole* prompt in the red box: that takes much more. Gentler: among the advanced inputs, `curve` with \
-`fade out`.
-
-This is the one thing that VSF Prompt cannot do: it leaves out words that the prompt has too."""
-
-MEASURED = "*VSF was measured on small models. {model} itself could not be run where this workflow was made.*"
-
-COMPARE = """The same {thing} without the negative, switched off. To switch it on: right-click the title of this frame, \
-**Set Group Nodes to Always**, Run. It takes as long again."""
 
 
 @dataclasses.dataclass
@@ -150,31 +72,42 @@ def thing(recipe: Recipe) -> str:
 
 
 def how_to(recipe: Recipe) -> tuple[str, int]:
-    """How to use it, and the height of that note."""
+    """The note that says how to use it, and its height."""
     if recipe.sees:
-        return SEE, 400
+        return "see", 400
     if recipe.box:
-        return ONE_PLACE, 440
+        return "one_place", 440
     if recipe.shots:
-        return ALONG, 500
+        return "along", 500
     if recipe.scale is not None:
-        return AGAINST_ITSELF, 440
-    return (LIST, 420) if "\n" in recipe.negative else (HOW_TO, 360)
+        return "against_itself", 440
+    return ("list", 420) if "\n" in recipe.negative else ("how_to", 360)
+
+
+def noted(recipe: Recipe, *names: str, language: str = ENGLISH) -> str:
+    """Notes of this workflow, one below the other."""
+    window, overlap = recipe.window
+    values = {
+        **{"negative": recipe.unwanted.partition(",")[0], "model": recipe.model, "window": window, "overlap": overlap},
+        **{"more": 4 * ((window + 3) // 4 - overlap // 4), "two_models": len(recipe.experts) > 1},
+    }
+    return "\n\n".join(note(name, language, video=recipe.video, **values) for name in names)
 
 
 def notes(column: Column, recipe: Recipe) -> None:
-    """How to use it, and where the models are."""
+    """How to use it in other languages, closed: opened, it lies over the English. That, and where the models are."""
     column.y = 10  # no group around them
-    box, (window, overlap) = "Green and red box" if len(recipe.experts) > 1 else "VSF Prompt", recipe.window
     how, height = how_to(recipe)
-    text = f"{how}\n\n{MEASURED}".format(
-        thing=thing(recipe), box=box, negative=recipe.unwanted.partition(",")[0], model=recipe.model,
-        window=window, overlap=overlap, more=4 * ((window + 3) // 4 - overlap // 4),
-    )  # fmt: skip
-    column.add("MarkdownNote", text, title="How to use", colours=DARK, height=height)
-    found = model_files(recipe)
-    height = min(110 + 50 * len(found) + len(recipe.note) // 2, 540)  # a note scrolls
-    column.add("MarkdownNote", links_note(found, recipe.note), title="Model links", colours=DARK, height=height)
+    below = (*recipe.notes, *(() if recipe.sees else ("compare",)), "measured")
+    column.collapse([
+        column.add("MarkdownNote", noted(recipe, how, *below, language=language), title=WORDS[language]["title"],
+                   colours=DARK, height=height)
+        for language in OTHERS
+    ])  # fmt: skip
+    column.add("MarkdownNote", noted(recipe, how, "measured"), title=WORDS[ENGLISH]["title"], colours=DARK, height=height)
+    found, more = model_files(recipe), noted(recipe, *recipe.notes)
+    height = min(110 + 50 * len(found) + len(more) // 2, 500)  # a note scrolls
+    column.add("MarkdownNote", links_note(found, more), title="Model links", colours=DARK, height=height)
 
 
 def loaders(column: Column, recipe: Recipe) -> Parts:
@@ -383,7 +316,7 @@ def save(column: Column, recipe: Recipe, decoded: dict[str, Out], title: str, pr
 def comparison(column: Column, recipe: Recipe, parts: Parts) -> None:
     """The same without a negative, bypassed: a note, all but the last node as mere titles, and what they make."""
     nodes = column.graph.nodes
-    column.add("MarkdownNote", COMPARE.format(thing=thing(recipe)), title="Compare", colours=DARK, height=130)
+    column.add("MarkdownNote", noted(recipe, "compare"), title="Compare", colours=DARK, height=130)
     first = len(nodes)
     if recipe.shots:
         plain = [column.add("CLIPTextEncode", "", links={"clip": parts.clip, "text": shown}) for shown, _ in parts.texts]

@@ -58,7 +58,7 @@ class Recipe:
     sampler: str = "euler"
     scheduler: str = "simple"  # of KSampler; or the node that makes the sigmas, and sampling is by SamplerCustomAdvanced
     core: str = OLDEST_CORE  # the first ComfyUI that knows the model
-    note: str = ""
+    notes: tuple[str, ...] = ()  # below the model links, from tools/notes
     name: str = ""  # on its card, where that is not the model's
     sees: bool = False  # with a heat map in the place of the comparison
     box: tuple[int, int, int, int] | None = None  # where the negative acts: left, top, width, height, in percent
@@ -112,10 +112,6 @@ WAN = {  # what Wan 2.2's workflows share
     "frames": 81,
     "steps": 4,
 }
-WAN_NOTE = (
-    "Wan 2.2 is two models: the high noise one does the first two steps, the low noise one the last two. Each has a "
-    "VSF Prompt of its own, and both read the green and the red box. Change `strength` in both."
-)
 
 RECIPES = (  # the most used model first
     Recipe(
@@ -145,8 +141,7 @@ RECIPES = (  # the most used model first
         negative="steel helmet",
         seed=20251127,
         core="0.26.0",
-        note="Needs ComfyUI 0.26.0 or newer. ComfyUI's own template first lets a language model expand the prompt; here the "
-        "prompt is used as you write it.",
+        notes=("expands",),
     ),
     Recipe(
         model="Wan 2.2 T2V Lightning",
@@ -157,7 +152,7 @@ RECIPES = (  # the most used model first
         "low morning sun",
         negative="smoke plume",
         seed=20251130,
-        note=WAN_NOTE,
+        notes=("two_models",),
         **WAN,
     ),
     Recipe(
@@ -170,9 +165,7 @@ RECIPES = (  # the most used model first
         "through the girl's hair",
         negative="lightning bolts",
         seed=20251201,
-        note=f"{WAN_NOTE}\n\nThe start picture is ComfyUI's own `example.png`. Load yours, and write in the green box what "
-        "happens next. The start picture reaches the model as a picture: name something that would come in during the video, "
-        "not something that is in the picture already.",
+        notes=("two_models", "start_picture"),
         **WAN,
     ),
     Recipe(
@@ -246,8 +239,7 @@ RECIPES = (  # the most used model first
         positive="photo of a sailing boat on a calm mountain lake at sunrise, pine trees on the shore, soft mist",
         negative="white sails",
         seed=20251129,
-        note="The file is for 4 steps, no more and no fewer: its authors have others for 2 and 8. For another SDXL checkpoint "
-        "take their LoRA, `sdxl_lightning_4step_lora.safetensors`, in a *Load LoRA* before VSF Prompt.",
+        notes=("four_steps",),
     ),
     Recipe(
         model="SD3.5 Large Turbo",
@@ -264,7 +256,7 @@ RECIPES = (  # the most used model first
         positive="studio portrait photo of an old wizard in a dark blue robe, soft light, plain grey background",
         negative="pointed hat",
         seed=20251122,
-        note="The model's page asks you to log in and accept its licence before the download.",
+        notes=("licence",),
     ),
 )
 
@@ -313,8 +305,7 @@ ALONG = dataclasses.replace(
     frames=137,  # two windows
     seed=20251204,
     core="0.26.0",
-    note="Needs ComfyUI 0.26.0 or newer.\n\nWan 2.2 is two models, the high noise one and the low noise one: each has a Wan "
-    "Context Windows of its own. Set both alike.",
+    notes=("two_windows",),
 )
 """A video whose parts have each its own negative: context windows, and a VSF Conditioning for each."""
 
@@ -348,10 +339,7 @@ SOUND = Recipe(
     negative="seagulls",
     seed=20251206,
     core="0.30.0",
-    note="Needs ComfyUI 0.30.0 or newer. The video has sound: describe it in the prompt too. ComfyUI's own template works out "
-    "`width`, `height` and `length` from a ratio and seconds; here you set them: sides in steps of 32, and 124 frames are 5 "
-    "seconds, in steps of 17.\n\nFor start or end pictures, which *MiniMax H3 Image to Video* reads together with the prompt, "
-    "take VSF Contrast.",
+    notes=("sound",),
 )
 """A video with sound. It came when the numbers of the others were known, and stands behind them."""
 

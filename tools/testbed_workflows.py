@@ -164,10 +164,11 @@ def demo_files() -> dict[Path, str]:
     """The demo workflow's file: a template card of the testbed's mini pack, which `dev.py comfy` loads."""
     workflow = demo()
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    how, links, compare = (note for note in notes if not note["flags"].get("collapsed"))  # the others: in other languages
     pairs = "\n".join(f"- `{prompt}` / `{part}`" for prompt, part in PAIRS)
-    notes[0]["widgets_values"] = [_DEMO_NOTE.format(title=BASE.title, pairs=pairs)]
-    notes[2]["widgets_values"] = ["The same picture without the negative, from the same seed."]
-    workflow["nodes"].remove(notes[1])
+    how["widgets_values"] = [_DEMO_NOTE.format(title=BASE.title, pairs=pairs)]
+    compare["widgets_values"] = ["The same picture without the negative, from the same seed."]
+    workflow["nodes"] = [node for node in workflow["nodes"] if node not in notes or node in (how, compare)]
     return {DEMO: dump(workflow)}
 
 

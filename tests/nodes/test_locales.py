@@ -14,6 +14,7 @@ import vsf
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES = ROOT / "locales"
+NAMES = {f"`{name}`" for name in ("strength", "scale", "curve", "show", "mask", "MASK")}  # inputs, which are translated
 LANGUAGES = {"zh": r"[\u4e00-\u9fff]", "zh-TW": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7af]"}
 
 
@@ -62,3 +63,26 @@ def test_english_help_page(node_id):
         assert f"`{part.id}`" in text
     for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
         assert (ROOT / "web" / "docs" / name).stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools" / "notes").glob("*.md")), ids=lambda path: path.stem)
+def test_every_note_of_the_workflows_is_translated(path):
+    """With what is filled in and what is to be typed; a new note fails here until it is translated."""
+    translated = {other.stem: other for other in path.with_suffix("").iterdir()}
+    assert set(translated) == set(LANGUAGES)
+    for language, other in translated.items():
+        ours, theirs = (file.read_text(encoding="utf-8") for file in (path, other))
+        assert re.search(LANGUAGES[language], theirs)
+        assert set(re.findall(r"\{\w+\}", theirs)) == set(re.findall(r"\{\w+\}", ours)), other
+        assert set(re.findall(r"`[^`]+`", theirs)) == set(re.findall(r"`[^`]+`", ours)) - NAMES, other
+
+
+def test_workflows_bring_their_notes_in_every_language():
+    """The English ones open, the others closed."""
+    words = json.loads((ROOT / "tools" / "notes" / "words.json").read_text(encoding="utf-8"))
+    assert set(words) == {"en", *LANGUAGES} and len({tuple(of) for of in words.values()}) == 1
+    for path in (ROOT / "workflows").glob("*.json"):
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        closed = {node["title"]: bool(node["flags"].get("collapsed")) for node in nodes if node["type"] == "MarkdownNote"}
+        for language, of in words.items():
+            assert closed[of["title"]] is (language != "en"), path.name
