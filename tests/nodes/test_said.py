@@ -90,7 +90,7 @@ def test_weights_that_are_none(chroma, said):
     """What looks like a weight and is read as words is told; one that would break the picture is an error."""
     _, model, clip = chroma
     VSFPrompt.execute(model, clip, "a red apple", "table:1.5, tree", 1.0)
-    assert said()[-1].startswith('VSF: "table:1.5, tree" is read with its number: a weight stands at the end of a line')
+    assert '"table:1.5, tree" is read with its number: a weight stands at the end of a line' in said()[-1]
     for prompt, negative in (("a red apple", "table:20.49"), ("a red apple (table:-20.49)", "")):
         with pytest.raises(ValueError, match='VSF: lower the weight of "table". Expected weights up to 10, found 20.49'):
             VSFPrompt.execute(model, clip, prompt, negative, 1.0)
