@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cases
 import comfyui_version
@@ -28,9 +29,16 @@ CHECKS = {
 # - Settings do not meet lengths and CFGs in every pair. Each case of those has both lengths, CFG 1 and 3, one negative and two,
 #   with bias and without; the second of PAIRS is the mutants' truth too. Cases that are told the same have the last of them,
 #   and so it is with the context rule: two negatives in a batch. Off is off at CFG 3 in all of them, at CFG 1 in one of a kind.
-OF_A_KIND = ("test_a_wrong_mask_row_or_sign_would_be_seen", "test_a_wrong_rule_would_be_seen",
-             "test_the_prompt_once_more_changes_nothing")
 PAIRS = [("beta 0", 3, 3.0), ("two negatives", 3, 1.0), ("two negatives", 12, 3.0)]
+OF_A_KIND: dict[str, tuple[str, Any] | None] = {  # and the parameter of what every case has
+    "test_a_wrong_mask_row_or_sign_would_be_seen": None,
+    "test_a_wrong_rule_would_be_seen": None,
+    "test_the_prompt_once_more_changes_nothing": None,
+    "test_off": ("cfg", 3.0),
+    "test_context_equals_the_reference": ("setting", "two"),
+}
+ONLY_OF_A_KIND = bool(os.environ.get("VSF_OF_A_KIND"))
+"""Whether to test of the models that are told the same only one: .ci/run on the oldest ComfyUI."""
 REPORTS = Path(os.environ.get("VSF_REPORTS") or Path(__file__).resolve().parents[2] / ".cache" / "families")
 found: dict[str, dict[str, str]] = {}
 
@@ -49,13 +57,15 @@ def of_a_kind() -> set[str]:
 def is_left_out(item: pytest.Item) -> bool:
     """Of a plain run."""
     name, params = getattr(item, "originalname", ""), getattr(getattr(item, "callspec", None), "params", {})
-    alone = "case" in params and params["case"].name in of_a_kind()
-    if name == "test_equals_the_reference" and "settings" in params:
-        return (params["settings"], params["length"], params["cfg"]) not in (PAIRS if alone else PAIRS[-1:])
-    if alone:
+    if ONLY_OF_A_KIND and isinstance(params.get("case"), cases.Case) and params["case"].name not in of_a_kind():
+        return True
+    if name == "test_equals_the_reference":
+        pairs = PAIRS if params["case"].name in of_a_kind() else PAIRS[-1:]
+        return (params["settings"], params["length"], params["cfg"]) not in pairs
+    if name not in OF_A_KIND or params["case"].name in of_a_kind():
         return False
-    return (name in OF_A_KIND or (name == "test_off" and params.get("cfg") == 1.0)
-            or (name == "test_context_equals_the_reference" and params["setting"] != "two"))
+    of_all = OF_A_KIND[name]
+    return of_all is None or params[of_all[0]] != of_all[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

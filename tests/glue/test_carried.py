@@ -386,7 +386,7 @@ def test_by_the_papers_rule_alone_it_is_what_it_is_on_the_model(case, caplog):
         case.conditioning(5, 50, vsf_words=5), 2.0, 0.2, 0.0, 1.0)
     n = dataclasses.replace(n, **settings)
     out = case.sample(model, own)
-    assert [r.message for r in caplog.records if r.name == "vsf"][-1] == "VSF: acted in 2 of 2 steps\nsaid"
+    assert [r.message for r in caplog.records if r.name == "vsf"][-1] == 'VSF: "wheels" acted in 2 of 2 steps on 5 tokens\nsaid'
     assert torch.equal(out, case.sample(attach(model, [n]), plain))
     assert not torch.equal(out, case.sample(model, plain))
     both = attach(model, [context_of(case, plain, 52)])

@@ -248,7 +248,7 @@ def test_one_line_says_what_acts(model, caplog):
         tiny.sample(vsf.guide(vsf.guide(model, vsf.negative(5), 2.0, 0.3), vsf.negative(3), 1.5), POSITIVE)
     lines = [r.message for r in caplog.records if r.name == "vsf"]
     assert lines[:2] == [f"VSF: {WAITING}"] * 2
-    assert lines[2:] == ["VSF: negative 1 acted in 2 of 2 steps\nnegative 2 acted in 2 of 2 steps"]
+    assert lines[2:] == ["VSF: negative 1 acted in 2 of 2 steps on 5 tokens\nnegative 2 acted in 2 of 2 steps on 3 tokens"]
 
 
 def test_padding_of_an_ordinary_text_encode_node(caplog):

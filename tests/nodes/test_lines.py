@@ -13,6 +13,8 @@ from vsf_pack.nodes.glue.reading.lines import (
 
 HINDI_CAR, HINDI_COW = "\u0917\u093e\u0921\u093c\u0940", "\u0917\u093e\u092f"  # they share letters, not words
 HINDI_RED_CAR = f"\u0932\u093e\u0932 {HINDI_CAR}"
+MANY = ", ".join(f"embedding:EasyNegative{number}" for number in range(12))
+
 
 @pytest.mark.parametrize(("text", "found"), [
     ("", []),
@@ -76,6 +78,8 @@ def test_weights_that_are_none(text, found):
     ("a car, ((wheels: -1 ))", "a car", [("wheels", 1.0)]),
     ("a car (embedding:rust:-1)", "a car", [("embedding:rust", 1.0)]),
     ("(clouds:-0.5) a red car (wheels:-1) on grass.", "a red car on grass.", [("clouds", 0.5), ("wheels", 1.0)]),
+    (f"a car ({MANY}:1.2)", f"a car ({MANY}:1.2)", []),  # each embedding read in one way, or this takes years
+    (f"a car ({MANY} :-1.2)", "a car", [(MANY, 1.2)]),
 ])
 def test_negatives_in_the_prompt(prompt, rest, negatives):
     assert taken_out(prompt) == (rest, negatives)

@@ -55,14 +55,14 @@ def test_what_was_left_out_stands_there_after_the_run_too(chroma, said):
                 '"apple" is off: the prompt has apple itself')
     assert said() == ["VSF: not sampled yet: connect both outputs to the sampler" + left_out]
     case.sample(model, positive)
-    assert said()[1:] == ["VSF: acted in 2 of 2 steps" + left_out]
+    assert said()[1:] == ['VSF: "table" acted in 2 of 2 steps' + left_out]
     case.sample(model, positive, cfg=7.0)
-    assert said()[2].startswith("VSF: acted in 2 of 2 steps") and said()[2].endswith(
+    assert said()[2].startswith('VSF: "table" acted in 2 of 2 steps') and said()[2].endswith(
         "\nthe sampler's CFG is 7: few-step models (turbo, schnell, lightning) want 1")
 
 
 def test_each_line_is_named_after_the_run(chroma, said):
-    """Where there are several; their steps are their own. "No" before a thing says nothing that its box does not."""
+    """Their steps are their own. "No" before a thing says nothing that its box does not."""
     case, model, clip = chroma
     model, positive = VSFPrompt.execute(model, clip, "a red apple", "No table\nsmall red tree:0.5\n", 1.0).args
     case.sample(model, positive)

@@ -17,10 +17,11 @@ _COMMA = "[,\uff0c\u3001]"
 _NUMBER = r"\+?((?:\d+(?:[.,\uff0e]\d*)?|[.,\uff0e]\d+)(?:[eE][+-]?\d+)?)"
 _LETTER = r"\\[()]|[^():\uff08\uff09\uff1a]"  # of what has a weight
 _OWN = f"((?:{_LETTER})+?)"
-_ABOVE_0, _BELOW_0 = rf"\s*{_COLON}\s*{_NUMBER}", rf"\s*{_COLON}\s*{_MINUS}{_NUMBER}\s*"
+_ABOVE_0, _BELOW_0 = rf"{_COLON}\s*{_NUMBER}", rf"{_COLON}\s*{_MINUS}{_NUMBER}\s*"
+_WHOLE_EMBEDDING = r"embedding:[^\s():\uff08\uff09\uff1a]+(?=[\s():\uff08\uff09\uff1a])"  # to its end, which is one
 _BARE, _BARE_BELOW_0 = re.compile(_OWN + _ABOVE_0), re.compile(_OWN + _BELOW_0)
 _IN_BRACKETS = re.compile(rf"{_OPEN}{_OWN}{_ABOVE_0}\s*{_CLOSE}")
-_NEGATIVE = re.compile(rf"{_OPEN}((?:embedding:[^\s():]+|{_LETTER})+?){_BELOW_0}{_CLOSE}")
+_NEGATIVE = re.compile(rf"{_OPEN}((?:{_WHOLE_EMBEDDING}|{_LETTER})+?){_BELOW_0}{_CLOSE}")
 _PARTS = re.compile(f"{EMBEDDING}|{WORD}")
 
 
@@ -57,7 +58,7 @@ def _weighted(line: str) -> tuple[str, float]:
 def _weight(pattern: re.Pattern[str], line: str) -> re.Match[str] | None:
     """A weight without brackets. None after a number, of which a colon makes a time or a format (10:10, 16:9)."""
     match = pattern.fullmatch(line)
-    return None if match is None or re.search(r"(?:^|\s)[\d.,/]*\s*$", match[1]) else match
+    return None if match is None or re.search(r"(?:^|\s)[\d.,/]*$", match[1].strip()) else match
 
 
 def _number(text: str) -> float:

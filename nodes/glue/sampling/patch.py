@@ -241,10 +241,11 @@ class VSFPatch:
         """On each node, after a run, and in the log: what its negatives did, then what it has said before the run. The
         canvas shows the first lines alone, if the node is small."""
         said: dict[str | None, list[str]] = {}
-        for c, (n, name) in enumerate(zip(run.negatives, _names(run.negatives), strict=True)):
+        for c, (n, name, encoded) in enumerate(zip(run.negatives, _names(run.negatives), run.encoded, strict=True)):
+            tokens = "" if isinstance(n, ContextPrompt) else f" on {encoded[TEXT].shape[1]} tokens"  # padding shows in them
             is_off = isinstance(n, ContextPrompt) and not any(c in p.contexts for p in positives)
             text = (f"{name and name + 'is '}off: with the prompt before it, it is the prompt and nothing more" if is_off else
-                    f"{name}acted in {run.acted[c]} of {run.steps_seen} steps")
+                    f"{name}acted in {run.acted[c]} of {run.steps_seen} steps{tokens}")
             said.setdefault(n.node, []).append(text)
         high = f"the sampler's CFG is {cfg:g}: few-step models (turbo, schnell, lightning) want 1" if cfg > 1.0 else ""
         for n, remark in zip(run.negatives, remarks, strict=True):
@@ -349,14 +350,13 @@ class VSFPatch:
 
 
 def _names(negatives: Sequence[Prompt]) -> list[str]:
-    """How to begin a line about each on its node: with its own text, or its number; with nothing where it is the only one."""
+    """How to begin a line about each on its node: with its own text; with its number where it is not the only one."""
     seen: Counter[str | None] = Counter()
     together = Counter(n.node for n in negatives)
     names = []
     for n in negatives:
         seen[n.node] += 1
-        own = f'"{n.name}"' if n.name else f"negative {seen[n.node]}"
-        names.append(f"{own} " if together[n.node] > 1 else "")
+        names.append(f'"{n.name}" ' if n.name else f"negative {seen[n.node]} " if together[n.node] > 1 else "")
     return names
 
 
