@@ -88,8 +88,12 @@ def noted(recipe: Recipe, *names: str, language: str = ENGLISH) -> str:
     """Notes of this workflow, one below the other."""
     window, overlap = recipe.window
     values = {
-        **{"negative": recipe.unwanted.partition(",")[0], "model": recipe.model, "window": window, "overlap": overlap},
-        **{"more": 4 * ((window + 3) // 4 - overlap // 4), "two_models": len(recipe.experts) > 1},
+        "negative": recipe.unwanted.partition(",")[0],
+        "model": recipe.model,
+        "window": window,
+        "overlap": overlap,
+        "more": 4 * ((window + 3) // 4 - overlap // 4),
+        "two_models": len(recipe.experts) > 1,
     }
     return "\n\n".join(note(name, language, video=recipe.video, **values) for name in names)
 

@@ -19,5 +19,5 @@ def note(name: str, language: str = ENGLISH, *, video: bool = False, two_models:
     """A note's text. video, two_models: what the workflow makes, and whether two models read the texts of two boxes."""
     words = WORDS[language]
     path = FOLDER / f"{name}.md" if language == ENGLISH else FOLDER / name / f"{language}.md"
-    words = {"thing": words["video" if video else "picture"], "box": words["boxes" if two_models else "prompt"]}
-    return path.read_text(encoding="utf-8").strip().format(**words, **values)
+    thing, box = words["video" if video else "picture"], words["boxes" if two_models else "prompt"]
+    return path.read_text(encoding="utf-8").strip().format(thing=thing, box=box, **values)

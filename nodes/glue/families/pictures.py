@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attention.grid import Grid, size_of
+from ..attention.grid import Grid, cells_of, size_of
 from . import Family, ModelCall
 
 Picture = Callable[[ModelCall, int, dict[str, Any]], Grid | None]
@@ -100,7 +100,7 @@ def cells(latent: Tensor | None, patch: tuple[int, ...]) -> int:
 
 def counted(sizes: tuple[int, ...], patch: tuple[int, ...]) -> int:
     """How many patches there are in it, those at its ends whole."""
-    return math.prod(-(-n // p) for n, p in zip(sizes, ((1,) * len(sizes) + patch)[-len(sizes):], strict=True))
+    return math.prod(cells_of(size_of(sizes), size_of(patch)))
 
 
 def level(call: ModelCall, tokens: int, options: dict[str, Any]) -> Grid:
